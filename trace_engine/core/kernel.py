@@ -1,0 +1,110 @@
+"""``@kernel``: numba compilation with a cache that cannot lie and cannot stop an import.
+
+numba's own cache has three faults for us: it does not notice an edited callee in another module, it
+makes a package unimportable where nothing is writable, and it lives beside the sources. Here the
+cache folder is named by a hash of every source file of ``trace_engine``: any edit means a new
+folder. Where no folder can be written, kernels compile in memory, with one warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@lru_cache(maxsize=1)
+def source_hash() -> str:
+    """Return 16 hex digits naming the package's sources."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> str | None:
+    """Return the folder for compiled kernels, or None if none can be written."""
+    chosen = os.environ.get("TRACE_ENGINE_CACHE_DIR")
+    if chosen:
+        candidates = [Path(chosen)]
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        candidates = [Path(base) / "trace_engine"]
+    for base_path in candidates:
+        folder = base_path / f"kernels-{source_hash()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError:
+            continue
+        return str(folder)
+    warnings.warn(
+        "no writable folder for compiled kernels: they are compiled again in each process; "
+        "set TRACE_ENGINE_CACHE_DIR to a writable folder",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+def is_warm() -> bool:
+    """Return whether compiled kernels of these sources are already on disk."""
+    folder = cache_folder()
+    return folder is not None and any(Path(folder).rglob("*.nbi"))
+
+
+def _use_folder(dispatcher: Any, folder: str) -> bool:
+    """Point one dispatcher's cache at ``folder``; False if this numba does it differently."""
+    try:
+        from numba.core.caching import FunctionCache, _CacheLocator
+
+        class Locator(_CacheLocator):  # type: ignore[misc]
+            def __init__(self, py_func: Any) -> None:
+                self._name = f"{py_func.__module__}.{py_func.__qualname__}"
+
+            def get_cache_path(self) -> str:
+                return folder
+
+            def get_source_stamp(self) -> Any:
+                return source_hash()
+
+            def get_disambiguator(self) -> str:
+                return hashlib.sha256(self._name.encode()).hexdigest()[:10]
+
+            @classmethod
+            def from_function(cls, py_func: Any, py_file: Any) -> Any:
+                return cls(py_func)
+
+        class Cache(FunctionCache):  # type: ignore[misc]
+            class _impl_class(FunctionCache._impl_class):  # type: ignore[misc]
+                _locator_classes = [Locator]
+
+        dispatcher._cache = Cache(dispatcher.py_func)
+    except (ImportError, AttributeError, TypeError, RuntimeError):
+        return False
+    return True
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile ``function`` without the GIL on first call and keep the result on disk."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return function
+    import numba
+
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    folder = cache_folder()
+    if folder is not None:
+        _use_folder(dispatcher, folder)
+    return dispatcher  # type: ignore[no-any-return]

@@ -1,0 +1,220 @@
+"""What a detector is: one file that declares everything the rest of the system needs to know.
+
+A detector sees a :class:`Slice` (whole days of events in order, with what custody found out about
+each) and answers with a :class:`Verdict`. It never reads strings, files or the clock.
+
+Two shapes:
+
+* :class:`Detector`: judges the events of a slice one by one, from the batch and from custody.
+* :class:`KeyedDetector`: keeps state across codes (by buyer, order, seller and drug, ...). It first
+  *selects* rows of a slice and then *advances* its state over them. The two steps are apart so that
+  rows selected in engines that each saw a part of the codes can be merged and judged together.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from trace_engine.core.custody import Custody
+    from trace_engine.events.batch import EventBatch, Vocabulary
+    from trace_engine.policy import Policy
+    from trace_engine.registry import RegistryView
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Family(StrEnum):
+    """The two families are counted, ranked and shown apart."""
+
+    DATA_QUALITY = "data_quality"
+    SUSPECTED_VIOLATION = "suspected_violation"
+
+
+class Evidence(StrEnum):
+    """Independent kinds of evidence; ranking combines across them, not within (see ranking)."""
+
+    CUSTODY = "custody"  # how codes moved
+    CODE = "code"  # state of the code itself
+    REGION = "region"
+    PRICE = "price"
+    QUANTITY = "quantity"
+    CATEGORY = "category"
+    LICENCE = "licence"
+    SCANNING = "scanning"
+    NETWORK = "network"
+
+
+class Jurisdiction(StrEnum):
+    """Who must act, before the registry says where the subject is (domain: routing table)."""
+
+    SUBJECT = "subject"  # by the subject's type: provincial bureau or county market regulator
+    HEALTH_INSURANCE = "health_insurance"  # also the insurance fund's supervisor
+    HEALTH_COMMISSION = "health_commission"
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every detector's thresholds.
+
+    Each field is ``Annotated[type, msgspec.Meta(ge=..., le=..., description="English",
+    extra_json_schema={"unit": "hops", "zh": "中文说明"})]`` with a default equal to the default
+    policy's value. Values, sources and effective dates come from the policy file.
+    """
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(slots=True)
+class Hits:
+    """Events (or deadlines) that fired, as columns of equal length ``m``.
+
+    ``seq`` is the event's number in the engine's log. Columns left ``None`` take their default from
+    that event: ``time`` its time, ``subject`` its giver, ``counterparty`` its receiver, ``region``
+    the subject's registered region. ``group``: hits of one day with equal subject, counterparty,
+    drug, batch number and group become one finding; ``None`` groups by the bill, or where there is
+    none, by the code. ``extra`` columns are available to the sentence templates by name; integer
+    columns named ``*_party`` / ``*_region`` are turned into names, ``*_time`` into dates.
+    """
+
+    seq: Int64
+    observed: npt.NDArray[np.float64]
+    threshold: npt.NDArray[np.float64]
+    severity: npt.NDArray[np.float32]
+    subject: npt.NDArray[np.int32] | None = None
+    counterparty: npt.NDArray[np.int32] | None = None
+    time: Int64 | None = None
+    region: npt.NDArray[np.int16] | None = None
+    amount: Int64 | None = None  # fen at stake
+    group: npt.NDArray[np.uint64] | None = None
+    # A hit stands only if the data begin at or before this time (µs); None: always stands.
+    history_since: Int64 | None = None
+    # Further events the hit rests on: (m, k) log numbers, -1 for none.
+    related: Int64 | None = None
+    extra: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a detector says of a slice: its hits, and what it judged or had to skip, and why."""
+
+    hits: Hits | None = None
+    judged: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)  # reason -> events
+
+
+@dataclass(slots=True)
+class Slice:
+    """Whole days of accepted events in time order, as every detector sees them.
+
+    No slice straddles a day on which a policy value or list changes.
+    """
+
+    batch: EventBatch
+    seq_base: int  # log number of row 0; row i has number seq_base + i
+    custody: Custody
+    registry: RegistryView
+    policy: Policy
+    vocabulary: Vocabulary
+    first_day: int  # days since 1970-01-01
+    last_day: int
+    data_begin: int  # time (µs) of the first event this engine ever saw
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @property
+    def seq(self) -> Int64:
+        """Log numbers of all rows, shape ``(n,)``."""
+        return np.arange(self.seq_base, self.seq_base + len(self.batch), dtype=np.int64)
+
+
+class Detector(ABC, Generic[P]):
+    """One rule of the catalogue. Subclasses set the class attributes and :meth:`judge`."""
+
+    id: ClassVar[str]
+    title_zh: ClassVar[str]
+    title_en: ClassVar[str]
+    family: ClassVar[Family]
+    evidence: ClassVar[Evidence]
+    key: ClassVar[str]  # what its state hangs on: "code", "buyer and class", "none", ...
+    rows: ClassVar[tuple[str, ...]]  # rows of the feature matrix it serves: "G3", "C4", ...
+    basis: ClassVar[str]  # notice or article it serves, as a case officer would cite it
+    unit: ClassVar[str]  # unit of observed and threshold
+    needs: ClassVar[tuple[str, ...]] = ()  # "registry.enterprises", "unit_price", ...
+    jurisdiction: ClassVar[Jurisdiction] = Jurisdiction.SUBJECT
+    # What is known to look like it without being it, and how that is kept out (for the catalogue).
+    false_positives: ClassVar[str] = ""
+    parameters: ClassVar[type[Parameters]] = Parameters
+    # str.format templates. Fields: subject, counterparty, drug, batch_no, code, code_count, bill,
+    # order, buyer, time, date, observed, threshold, amount, region, path, and the extras.
+    sentence_zh: ClassVar[str]
+    sentence_en: ClassVar[str]
+
+    @abstractmethod
+    def judge(self, data: Slice, parameters: P) -> Verdict:
+        """Judge the events of ``data``. Inputs must not be written to."""
+
+
+State = dict[str, Any]  # name -> numpy array or plain int/float/str/list/dict (JSON)
+Rows = dict[str, npt.NDArray[Any]]  # equal-length columns; always "seq", "time", "event_key"
+
+
+class KeyedDetector(Detector[P]):
+    """A detector whose state spans codes.
+
+    ``select`` gives the rows of a slice that matter, as columns (all numbers); the engine orders
+    them by ``(time, event_key)`` only where a merge demands it, so ``advance`` must not depend on
+    the order of rows with equal time, and may be called with any number of whole days at once.
+    """
+
+    @abstractmethod
+    def select(self, data: Slice, parameters: P) -> tuple[Rows, Verdict]:
+        """Return the rows to remember and a verdict without hits (judged and skipped)."""
+
+    @abstractmethod
+    def new_state(self) -> State:
+        """Return empty state; it must survive ``save``/``load`` (arrays and JSON values only)."""
+
+    @abstractmethod
+    def advance(self, rows: Rows, state: State, parameters: P, last_day: int) -> Hits | None:
+        """Move ``state`` over ``rows`` (whole days, time ascending) up to the end of ``last_day``."""
+
+    def judge(self, data: Slice, parameters: P) -> Verdict:
+        """Select and advance at once with fresh state; the engine calls the two itself."""
+        rows, verdict = self.select(data, parameters)
+        verdict.hits = self.advance(rows, self.new_state(), parameters, data.last_day)
+        return verdict
+
+
+def hits_of(
+    data: Slice,
+    rows: Int64,
+    *,
+    observed: npt.ArrayLike,
+    threshold: npt.ArrayLike,
+    severity: npt.ArrayLike,
+    **columns: Any,
+) -> Hits | None:
+    """Build :class:`Hits` for the rows ``rows`` of a slice; scalars are spread. None if empty."""
+    m = len(rows)
+    if m == 0:
+        return None
+    return Hits(
+        seq=data.seq_base + np.asarray(rows, np.int64),
+        observed=np.broadcast_to(np.asarray(observed, np.float64), m),
+        threshold=np.broadcast_to(np.asarray(threshold, np.float64), m),
+        severity=np.clip(np.broadcast_to(np.asarray(severity, np.float32), m), 0, 1),
+        **columns,
+    )

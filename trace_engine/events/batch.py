@@ -1,0 +1,224 @@
+"""EventBatch: a run of accepted events as fixed-width columns, and the vocabulary behind it.
+
+Strings become small integers once, here at the door; what detectors see is numbers. Times are
+microseconds of the Asia/Shanghai wall clock since 1970-01-01 (so a bill that carries only a date
+has ``time % DAY == 0``), days are counted from 1970-01-01, prices are fen (0.01 CNY).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+
+MISSING = -1  # for every integer column but the two below
+MISSING_TIME = np.iinfo(np.int64).min
+MISSING_DAY = np.iinfo(np.int32).min
+
+# Bits of EventBatch.flags
+SPLIT_SALE = 1
+GIFT = 2
+ONLINE = 4  # a platform or a shop is named
+DATE_ONLY = 8  # event_time is a day without a time: an interval of 24 hours
+PRESCRIPTION = 16  # a prescription number is present
+EXPIRY_MONTH_ONLY = 32
+DRUG_DECLARED = 64  # drug_id was stated in the row (else it is the code's identifier)
+QUANTITY_STATED = 128
+
+# Bits of EventBatch.code_problem
+CODE_STRUCTURE = 1  # not a national code, a GS1 element string nor a plausible other code
+CODE_CHECK_DIGIT = 2  # GTIN check digit is wrong
+CODE_HEADER = 4  # 20 digits, but the first is not 8
+
+# National codes (20 digits beginning with 8) pack into [0, NATIONAL_LIMIT); any other code gets
+# NATIONAL_LIMIT + its index in Vocabulary.codes. Two codes never share a key.
+NATIONAL_LIMIT = 10**19
+
+STRING_COLUMNS = ("event_id", "bill_code", "order_code", "buyer_id")
+
+COLUMN_TYPES: dict[str, type[np.generic]] = {
+    "time": np.int64,  # event_time, µs of Shanghai wall clock
+    "record_time": np.int64,  # upload time, µs, or MISSING_TIME
+    "kind": np.int8,  # EventKind
+    "flags": np.uint8,  # bits above
+    "code_problem": np.uint8,  # bits above
+    "code": np.uint64,  # key of the code
+    "actor": np.int32,  # Vocabulary.parties
+    "source": np.int32,  # giver: from_id, or the actor of an outgoing event; -1 unknown
+    "target": np.int32,  # receiver: to_id, or the actor of an incoming event; -1 unknown or person
+    "source_region": np.int16,  # index into registry.regions.REGIONS as stated in the row; -1
+    "target_region": np.int16,
+    "drug": np.int32,  # Vocabulary.drugs: drug_id, or the code's identifier
+    "code_drug": np.int32,  # Vocabulary.drugs: identifier in the code; -1 if it holds none
+    "batch_no": np.int32,  # Vocabulary.batches
+    "production": np.int32,  # day, or MISSING_DAY
+    "expiry": np.int32,  # last day of use (month-only: last day of that month), or MISSING_DAY
+    "quantity": np.int32,  # smallest packs, default 1
+    "price": np.int32,  # fen per smallest pack, or -1
+    "bill": np.uint64,  # hash of (actor, bill_code); 0 none
+    "order": np.uint64,  # hash of order_code; 0 none
+    "buyer": np.uint64,  # hash of buyer_id; 0 none
+    "platform": np.int32,  # Vocabulary.platforms
+    "shop": np.int32,  # Vocabulary.shops
+    "voids": np.uint64,  # hash of voids_event_id (comparable with event_key); 0 none
+    "event_key": np.uint64,  # hash of event_id, or of the whole content where there is none
+    "content_key": np.uint64,  # hash of the content but record_time; 0 = not computed
+}
+
+
+class Interner:
+    """Strings to dense ``int32`` ids and back. Thread-safe; ids are given in order of arrival."""
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self.values: list[str] = []
+        self._ids: dict[str, int] = {}
+        self._lock = threading.Lock()
+        for value in values:
+            self.id(value)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def id(self, value: str) -> int:
+        """Return the id of ``value``, giving it a new one if it has none."""
+        found = self._ids.get(value)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._ids.get(value)
+            if found is None:
+                found = len(self.values)
+                self.values.append(value)
+                self._ids[value] = found
+            return found
+
+    def ids(self, values: Sequence[str | None]) -> npt.NDArray[np.int32]:
+        """Return ids of ``values`` (``None`` and empty text give -1), shape ``(len(values),)``."""
+        get = self._ids.get
+        out = np.empty(len(values), np.int32)
+        for i, value in enumerate(values):
+            if not value:
+                out[i] = -1
+                continue
+            found = get(value)
+            out[i] = self.id(value) if found is None else found
+        return out
+
+    def find(self, value: str) -> int:
+        """Return the id of ``value`` or -1, never adding it."""
+        return self._ids.get(value, -1)
+
+    def text(self, index: int) -> str:
+        """Return the string behind ``index``; empty for -1."""
+        return "" if index < 0 else self.values[index]
+
+
+@dataclass
+class Vocabulary:
+    """All interners of one engine."""
+
+    parties: Interner = field(default_factory=Interner)
+    drugs: Interner = field(default_factory=Interner)
+    batches: Interner = field(default_factory=Interner)
+    platforms: Interner = field(default_factory=Interner)
+    shops: Interner = field(default_factory=Interner)
+    codes: Interner = field(default_factory=Interner)
+
+    def code_text(self, key: int) -> str:
+        """Return the printed form of a code key."""
+        if key < NATIONAL_LIMIT:
+            return f"8{key:019d}"
+        return self.codes.text(key - NATIONAL_LIMIT)
+
+    def code_key(self, text: str) -> int | None:
+        """Return the key of a normalised code, or None if this vocabulary has never seen it."""
+        if len(text) == 20 and text.isascii() and text.isdigit() and text[0] == "8":
+            return int(text[1:])
+        found = self.codes.find(text)
+        return None if found < 0 else NATIONAL_LIMIT + found
+
+
+@dataclass(slots=True)
+class EventBatch:
+    """Accepted events as columns of equal length (dtypes in ``COLUMN_TYPES``), C-contiguous.
+
+    ``strings`` holds the columns of ``STRING_COLUMNS`` as Arrow strings for evidence only; no
+    detector reads them. ``event_id`` is never null there: a row without one carries
+    ``content:<16 hex digits>``.
+    """
+
+    time: npt.NDArray[np.int64]
+    record_time: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int8]
+    flags: npt.NDArray[np.uint8]
+    code_problem: npt.NDArray[np.uint8]
+    code: npt.NDArray[np.uint64]
+    actor: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
+    target: npt.NDArray[np.int32]
+    source_region: npt.NDArray[np.int16]
+    target_region: npt.NDArray[np.int16]
+    drug: npt.NDArray[np.int32]
+    code_drug: npt.NDArray[np.int32]
+    batch_no: npt.NDArray[np.int32]
+    production: npt.NDArray[np.int32]
+    expiry: npt.NDArray[np.int32]
+    quantity: npt.NDArray[np.int32]
+    price: npt.NDArray[np.int32]
+    bill: npt.NDArray[np.uint64]
+    order: npt.NDArray[np.uint64]
+    buyer: npt.NDArray[np.uint64]
+    platform: npt.NDArray[np.int32]
+    shop: npt.NDArray[np.int32]
+    voids: npt.NDArray[np.uint64]
+    event_key: npt.NDArray[np.uint64]
+    content_key: npt.NDArray[np.uint64]
+    strings: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by numeric columns and strings."""
+        total = sum(getattr(self, name).nbytes for name in COLUMN_TYPES)
+        return int(total + self.strings.nbytes)
+
+    def take(self, index: npt.NDArray[np.int64]) -> EventBatch:
+        """Return the rows of ``index`` (shape ``(m,)``) as a new batch."""
+        columns = {name: getattr(self, name)[index] for name in COLUMN_TYPES}
+        return EventBatch(**columns, strings=self.strings.take(pa.array(index)))
+
+    def slice(self, start: int, stop: int) -> EventBatch:
+        """Return rows ``start`` to ``stop`` without copying."""
+        columns = {name: getattr(self, name)[start:stop] for name in COLUMN_TYPES}
+        return EventBatch(**columns, strings=self.strings.slice(start, stop - start))
+
+    @staticmethod
+    def concat(batches: Sequence[EventBatch]) -> EventBatch:
+        """Return all rows of ``batches`` in order."""
+        if len(batches) == 1:
+            return batches[0]
+        columns = {
+            name: np.concatenate([getattr(b, name) for b in batches]) for name in COLUMN_TYPES
+        }
+        return EventBatch(**columns, strings=pa.concat_tables([b.strings for b in batches]))
+
+    @staticmethod
+    def empty() -> EventBatch:
+        """Return a batch without rows."""
+        columns = {name: np.empty(0, dtype) for name, dtype in COLUMN_TYPES.items()}
+        strings = pa.table({name: pa.array([], pa.string()) for name in STRING_COLUMNS})
+        return EventBatch(**columns, strings=strings)
+
+
+assert [f.name for f in fields(EventBatch)] == [*COLUMN_TYPES, "strings"]
