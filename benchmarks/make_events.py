@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 Ints = npt.NDArray[np.int64]
 
-FORMAT = 1  # raise when the content changes, so that old files are written again
+FORMAT = 2  # raise when the content changes, so that old files are written again
 FIRST_DAY = 20_454  # 2026-01-01, days since 1970-01-01
 DAYS = 120
 LONGEST_LIFE = 60  # days from commissioning to the last event of a code
@@ -278,7 +278,7 @@ class _Columns:
         noise = (_mixed(code_number, 3) % np.uint64(11)).astype(np.int64) - 5
         asked = base * (100 + noise) // 100
         paid = base * (60 + 8 * np.clip(lots.wholesalers[lot], 0, 3)) // 100
-        under = _mixed(code_number, 4) % np.uint64(UNDER_COST) == 0
+        under = (_mixed(code_number, 4) % np.uint64(UNDER_COST) == 0) & ~again
         price = np.where(sale, np.where(under, paid * 85 // 100, asked), price)
 
         buyer = _mixed(code_number, 5) % np.uint64(self.buyers)

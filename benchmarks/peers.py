@@ -1,0 +1,276 @@
+"""The same questions, put to DuckDB, to Polars, to trace-engine, and a bare read of the columns.
+
+``python peers.py PEER DATA ANSWERS`` runs one of them in this process, writes its answers as
+``ANSWERS/<question>.parquet`` and prints one line of JSON: seconds, peak memory and more.
+
+Questions (all over one dump, row-level answers):
+
+* ``hops``: codes with 4 or more changes of owner, and how many.
+* ``crossings``: codes whose owner changed from province to province twice or more, and how often.
+* ``inversions``: codes sold to a person for under 97 % of what that seller paid for that code.
+* ``duplicates``: codes sold to persons more than once, and how often.
+* ``quotas``: buyers of more than 4 packs of ephedrine compounds in a sliding 7 days, and days.
+* ``sellers``: packs sold to persons by each seller, and their value in fen.
+
+Owners come from walking the events of a code in order of time, so each peer needs one pass with
+a look at the row before. The peers get the form of each question that was found fastest for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+THREADS = 2
+QUESTIONS = ("hops", "crossings", "inversions", "duplicates", "quotas", "sellers")
+HOPS, CROSSINGS, TOLERANCE, QUOTA = 4, 2, 0.97, 4
+Answers = dict[str, Any]  # question -> pyarrow table
+
+
+def peak_bytes() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("the kernel does not say how much memory was used at most (VmHWM)")
+
+
+def bare_read(data: Path) -> tuple[Answers, dict[str, Any]]:
+    """Read the columns the engine reads, as the engine's reader asks for them, and do nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pa.set_cpu_count(THREADS)
+    source = pq.ParquetFile(data / "events.parquet", read_dictionary=list(DICTIONARY_COLUMNS))
+    started = time.perf_counter()
+    rows = sum(
+        batch.num_rows
+        for batch in source.iter_batches(
+            batch_size=BATCH_ROWS, columns=list(COLUMNS), use_threads=True
+        )
+    )
+    return {}, {"seconds": time.perf_counter() - started, "rows": rows}
+
+
+COLUMNS = (
+    "event_id",
+    "event_time",
+    "record_time",
+    "event_type",
+    "code",
+    "actor_id",
+    "from_id",
+    "to_id",
+    "from_region",
+    "to_region",
+    "drug_id",
+    "batch_no",
+    "expiry_date",
+    "unit_price",
+    "quantity",
+    "bill_code",
+    "order_code",
+    "buyer_id",
+)
+DICTIONARY_COLUMNS = (
+    "event_type",
+    "actor_id",
+    "from_id",
+    "to_id",
+    "from_region",
+    "to_region",
+    "drug_id",
+    "batch_no",
+)
+BATCH_ROWS = 262_144
+
+
+CHAIN_SQL = f"""
+SELECT code,
+       count(*) FILTER (NOT sale AND owner <> owner_before) AS hops,
+       count(*) FILTER (NOT sale AND owner <> owner_before
+                        AND substr(from_region, 1, 2) <> substr(to_region, 1, 2)) AS crossings,
+       count(*) FILTER (sale) AS sales,
+       count(*) FILTER (sale AND from_id = actor_before
+                        AND unit_price < price_before * {TOLERANCE}) AS inversions
+FROM (
+    SELECT *,
+           coalesce(lag(owner) OVER history, from_id) AS owner_before,
+           lag(actor_id) OVER history AS actor_before,
+           lag(unit_price) OVER history AS price_before
+    FROM (
+        SELECT code, event_time, event_type = 'retail_sale' AS sale, actor_id, from_id,
+               from_region, to_region, unit_price,
+               CASE WHEN event_type = 'retail_sale' THEN from_id
+                    ELSE coalesce(to_id, actor_id) END AS owner
+        FROM events
+    )
+    WINDOW history AS (PARTITION BY code ORDER BY event_time)
+)
+GROUP BY code
+HAVING hops >= {HOPS} OR crossings >= {CROSSINGS} OR sales >= 2 OR inversions > 0
+"""
+
+QUOTA_SQL = f"""
+SELECT DISTINCT buyer_id, CAST(event_time AS DATE) AS day
+FROM (
+    SELECT buyer_id, event_time, sum(quantity) OVER (
+               PARTITION BY buyer_id ORDER BY event_time
+               RANGE BETWEEN INTERVAL 7 DAYS PRECEDING AND CURRENT ROW) AS packs
+    FROM events
+    WHERE event_type = 'retail_sale' AND buyer_id IS NOT NULL
+      AND drug_id IN (SELECT drug_id FROM drugs WHERE classes = 'ephedrine_compound')
+)
+WHERE packs > {QUOTA}
+"""
+
+SELLERS_SQL = """
+SELECT from_id AS enterprise_id, CAST(sum(quantity) AS BIGINT) AS packs,
+       CAST(sum(CAST(round(unit_price * 100) AS BIGINT) * quantity) AS BIGINT) AS fen
+FROM events WHERE event_type = 'retail_sale' GROUP BY from_id
+"""
+
+
+def _split_chain(chain: Any) -> Answers:
+    """Return the four answers that one pass over the codes gave (``chain`` is an Arrow table)."""
+    import pyarrow.compute as pc
+
+    def chosen(name: str, least: int) -> Any:
+        return chain.filter(pc.greater_equal(chain[name], least)).select(["code", name])
+
+    return {
+        "hops": chosen("hops", HOPS),
+        "crossings": chosen("crossings", CROSSINGS),
+        "inversions": chosen("inversions", 1).select(["code"]),
+        "duplicates": chosen("sales", 2),
+    }
+
+
+def duckdb(data: Path) -> tuple[Answers, dict[str, Any]]:
+    """Answer the questions in SQL."""
+    import duckdb as engine
+
+    started = time.perf_counter()
+    connection = engine.connect()
+    connection.execute(f"SET threads = {THREADS}; SET preserve_insertion_order = false")
+    for view, path in (("events", "events.parquet"), ("drugs", "registry/drugs.parquet")):
+        connection.execute(f"CREATE VIEW {view} AS SELECT * FROM '{data / path}'")
+    chain = connection.sql(CHAIN_SQL).to_arrow_table()
+    chained = time.perf_counter() - started
+    answers = _split_chain(chain)
+    answers["quotas"] = connection.sql(QUOTA_SQL).to_arrow_table()
+    answers["sellers"] = connection.sql(SELLERS_SQL).to_arrow_table()
+    seconds = time.perf_counter() - started
+    return answers, {
+        "seconds": seconds,
+        "stages": {"codes": chained, "rest": seconds - chained},
+        "version": engine.__version__,
+    }
+
+
+def polars(data: Path) -> tuple[Answers, dict[str, Any]]:
+    """Answer the questions with data frames: sort once, then compare each row with the one before."""
+    os.environ["POLARS_MAX_THREADS"] = str(THREADS)
+    import polars as pl
+
+    started = time.perf_counter()
+    events = pl.scan_parquet(data / "events.parquet")
+    sale = pl.col("event_type") == "retail_sale"
+    same = pl.col("code") == pl.col("code").shift(1)
+    owner = pl.when(pl.col("sale")).then("from_id").otherwise(pl.coalesce("to_id", "actor_id"))
+    before = pl.when(same).then(pl.col("owner").shift(1)).otherwise("from_id")
+    hop = ~pl.col("sale") & (pl.col("owner") != before)
+    crossed = pl.col("from_region").str.slice(0, 2) != pl.col("to_region").str.slice(0, 2)
+    inverted = (
+        pl.col("sale")
+        & same
+        & (pl.col("from_id") == pl.col("actor_id").shift(1))
+        & (pl.col("unit_price") < pl.col("unit_price").shift(1) * TOLERANCE)
+    )
+    columns = ["code", "event_time", "actor_id", "from_id", "to_id", "from_region", "to_region"]
+    chain = (
+        events.select(*columns, "unit_price", sale=sale)
+        .with_columns(owner=owner)
+        .sort("code", "event_time")
+        .select("code", "sale", hop=hop, crossed=hop & crossed, inverted=inverted)
+        .filter(pl.col("sale") | pl.col("hop"))
+        .group_by("code")
+        .agg(
+            hops=pl.col("hop").sum(),
+            crossings=pl.col("crossed").sum(),
+            sales=pl.col("sale").sum(),
+            inversions=pl.col("inverted").sum(),
+        )
+        .filter(
+            (pl.col("hops") >= HOPS)
+            | (pl.col("crossings") >= CROSSINGS)
+            | (pl.col("sales") >= 2)
+            | (pl.col("inversions") > 0)
+        )
+    ).collect()
+    chained = time.perf_counter() - started
+    drugs = pl.scan_parquet(data / "registry" / "drugs.parquet")
+    restricted = drugs.filter(pl.col("classes") == "ephedrine_compound").select("drug_id")
+    sales = events.filter(sale)
+    quotas = (
+        sales.filter(pl.col("buyer_id").is_not_null())
+        .select("drug_id", "buyer_id", "event_time", "quantity")
+        .join(restricted, on="drug_id", how="semi")
+        .sort("event_time")
+        .with_columns(
+            packs=pl.col("quantity")
+            .rolling_sum_by("event_time", window_size="7d", closed="both")
+            .over("buyer_id")
+        )
+        .filter(pl.col("packs") > QUOTA)
+        .select("buyer_id", day=pl.col("event_time").dt.date())
+        .unique()
+    )
+    fen = (pl.col("unit_price") * 100).round().cast(pl.Int64) * pl.col("quantity")
+    sellers = sales.group_by(enterprise_id=pl.col("from_id")).agg(
+        packs=pl.col("quantity").cast(pl.Int64).sum(), fen=fen.sum()
+    )
+    answers = _split_chain(chain.to_arrow())
+    quotas_found, sellers_found = pl.collect_all([quotas, sellers])
+    answers["quotas"], answers["sellers"] = quotas_found.to_arrow(), sellers_found.to_arrow()
+    seconds = time.perf_counter() - started
+    return answers, {
+        "seconds": seconds,
+        "stages": {"codes": chained, "rest": seconds - chained},
+        "version": pl.__version__,
+    }
+
+
+PEERS: dict[str, Callable[[Path], tuple[Answers, dict[str, Any]]]] = {
+    "read": bare_read,
+    "duckdb": duckdb,
+    "polars": polars,
+}
+
+
+def main() -> int:
+    """Run one peer and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("peer", choices=sorted(PEERS))
+    parser.add_argument("data", type=Path)
+    parser.add_argument("answers", type=Path)
+    arguments = parser.parse_args()
+    answers, report = PEERS[arguments.peer](arguments.data)
+    report["peak_bytes"] = peak_bytes()
+    import pyarrow.parquet as pq
+
+    arguments.answers.mkdir(parents=True, exist_ok=True)
+    for question, table in answers.items():
+        pq.write_table(table, arguments.answers / f"{question}.parquet")
+    print(json.dumps(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
