@@ -1,0 +1,234 @@
+"""Tiny slices built by hand: events as dictionaries, custody columns stated where they matter."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from trace_engine.core import signals
+from trace_engine.core.signals import Custody, Overdue
+from trace_engine.detectors.base import Hits, Slice
+from trace_engine.events import batch as eb
+from trace_engine.events.batch import COLUMN_TYPES, EventBatch, Vocabulary
+from trace_engine.events.kinds import INCOMING, INFO, OUTGOING, EventKind, Role
+from trace_engine.registry.regions import load_regions
+from trace_engine.registry.types import CLASS_BITS
+
+EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock by convention
+
+NO_OVERDUE = Overdue(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+
+
+def micros(text: str) -> int:
+    """Microseconds of a wall-clock time such as ``2025-03-01`` or ``2025-03-01 09:30``."""
+    return int((dt.datetime.fromisoformat(text) - EPOCH) / dt.timedelta(microseconds=1))
+
+
+def day(text: str) -> int:
+    return micros(text) // eb.DAY
+
+
+class FakeRegistry:
+    """The arrays of a registry view that detectors read, filled from short dictionaries."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        enterprises: Mapping[str, Mapping[str, Any]] | None = None,
+        drugs: Mapping[str, Mapping[str, Any]] | None = None,
+        recalls: Sequence[tuple[str, str | None, str, int, str]] = (),
+    ) -> None:
+        self.regions = load_regions()
+        self.class_bits = dict(CLASS_BITS)
+        self.vocabulary = vocabulary
+        self._has = {
+            "enterprises": enterprises is not None,
+            "drugs": drugs is not None,
+            "recalls": bool(recalls),
+        }
+        enterprises, self.drugs = enterprises or {}, drugs or {}
+        for name in enterprises:
+            vocabulary.parties.id(name)
+        for name in self.drugs:
+            vocabulary.drugs.id(name)
+        rows = [enterprises.get(name) for name in vocabulary.parties.values]
+        self.party_known = np.array([row is not None for row in rows], np.bool_)
+        region = [self.regions.index((row or {}).get("region", "")) for row in rows]
+        self.party_region = np.array(region, np.int16)
+        self.party_type = np.array([int((row or {}).get("type", 0)) for row in rows], np.int8)
+        self.party_licensed = np.array(
+            [row is not None and row.get("licensed", True) for row in rows], np.bool_
+        )
+        places = [
+            [self.regions.index(c) for c in [(row or {}).get("region", ""), *row["warehouses"]]]
+            if row and "warehouses" in row
+            else ([] if r < 0 else [r])
+            for row, r in zip(rows, region, strict=True)
+        ]
+        self.dispatch_offsets = np.cumsum([0, *(len(p) for p in places)]).astype(np.int64)
+        self.dispatch_regions = np.array([r for p in places for r in p], np.int16)
+        self.dispatch_cities = self.regions.city[self.dispatch_regions]
+        names = vocabulary.drugs.values
+        self.drug_known = np.array([name in self.drugs for name in names], np.bool_)
+        self.drug_classes = np.array(
+            [
+                sum(1 << CLASS_BITS[c] for c in self.drugs.get(name, {}).get("classes", ()))
+                for name in names
+            ],
+            np.uint64,
+        )
+        self.recalls = self._recalls(recalls)
+
+    def _recalls(self, recalls: Sequence[tuple[str, str | None, str, int, str]]) -> Any:
+        rows = []
+        for drug, batch, effective, level, region in recalls:
+            index = self.regions.index(region) if region else -1
+            province = int(self.regions.province[index]) if region else 0
+            whole = not region or bool(self.regions.is_province[index])
+            city = -1 if whole else int(self.regions.city[index])
+            batch_id = -1 if batch is None else self.vocabulary.batches.id(batch)
+            rows.append(
+                (self.vocabulary.drugs.id(drug), batch_id, day(effective), level, province, city)
+            )
+        names = ("drug", "batch", "effective", "level", "province", "city")
+        types = (np.int32, np.int32, np.int32, np.int8, np.int8, np.int32)
+        columns = list(zip(*sorted(rows), strict=True)) if rows else [()] * len(names)
+        arrays = {n: np.array(c, t) for n, c, t in zip(names, columns, types, strict=True)}
+        return SimpleNamespace(**arrays)
+
+    def has(self, name: str) -> bool:
+        return self._has[name]
+
+    def class_mask(self, *names: str) -> np.uint64:
+        return np.uint64(sum(1 << self.class_bits[n] for n in names if n in self.class_bits))
+
+
+class World:
+    """A vocabulary and what stands beside the events."""
+
+    def __init__(self) -> None:
+        self.vocabulary = Vocabulary()
+        self.policy: Any = None
+        self.enterprises: Mapping[str, Mapping[str, Any]] | None = None
+        self.drugs: Mapping[str, Mapping[str, Any]] | None = None
+        self.recalls: Sequence[tuple[str, str | None, str, int, str]] = ()
+        self.seq = 0
+
+    def slice(self, events: Sequence[Mapping[str, Any]]) -> Slice:
+        """Build a slice of ``events``, sorted by time, numbered after those of earlier slices."""
+        numbered = [dict(e, number=self.seq + i) for i, e in enumerate(events)]
+        ordered = sorted(numbered, key=lambda e: micros(e["time"]))
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMN_TYPES}
+        for event in ordered:
+            for name, value in self._row(event).items():
+                columns[name].append(value)
+        arrays = {n: np.array(columns[n], t) for n, t in COLUMN_TYPES.items()}
+        ids = [e.get("id", f"e{e['number']}") for e in ordered]
+        strings = pa.table(
+            {
+                "event_id": pa.array(ids, pa.string()),
+                **{
+                    name: pa.array([e.get(name) for e in ordered], pa.string())
+                    for name in ("bill_code", "order_code", "buyer_id")
+                },
+            }
+        )
+        n = len(ordered)
+        signal = [self._signal(e) for e in ordered]
+        custody = Custody(
+            signal=np.array(signal, np.uint32),
+            hops=np.zeros(n, np.uint8),
+            crossings=np.zeros(n, np.uint8),
+            run=np.zeros(n, np.uint8),
+            sales=np.zeros(n, np.uint8),
+            owner_before=np.full(n, -1, np.int32),
+            cost=np.array([e.get("cost", -1) for e in ordered], np.int32),
+            previous=np.full(n, -1, np.int64),
+            sale_giver=np.full(n, -1, np.int32),
+            sale_time=np.zeros(n, np.int64),
+            last_time=np.zeros(n, np.int64),
+            last_place=np.full(n, -1, np.int16),
+            place=np.full(n, -1, np.int16),
+            overdue_shipments=NO_OVERDUE,
+            overdue_receipts=NO_OVERDUE,
+        )
+        base, self.seq = self.seq, self.seq + n
+        registry = FakeRegistry(self.vocabulary, self.enterprises, self.drugs, self.recalls)
+        return Slice(
+            batch=EventBatch(**arrays, strings=strings),
+            seq_base=base,
+            custody=custody,
+            registry=registry,  # type: ignore[arg-type]
+            policy=self.policy,
+            vocabulary=self.vocabulary,
+            first_day=int(arrays["time"].min() // eb.DAY) if n else 0,
+            last_day=int(arrays["time"].max() // eb.DAY) if n else 0,
+            data_begin=0,
+        )
+
+    @staticmethod
+    def _signal(event: Mapping[str, Any]) -> int:
+        if "signal" in event:
+            return int(event["signal"])
+        role = INFO[event["kind"]].role
+        return {Role.SHIP: signals.HOP, Role.PERSON_SALE: signals.NEW_SALE}.get(role, 0)
+
+    def _row(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        v, kind, time = self.vocabulary, event["kind"], micros(event["time"])
+        regions = load_regions()
+        source = v.parties.id(event["source"]) if event.get("source") else -1
+        target = v.parties.id(event["target"]) if event.get("target") else -1
+        actor = event.get("actor") or (event.get("source" if kind in OUTGOING else "target"))
+        actor = actor or event.get("source") or event.get("target") or "actor"
+        drug = v.drugs.id(event.get("drug", "8000001"))
+        flags = event.get("flags", 0) | (eb.DATE_ONLY if time % eb.DAY == 0 else 0)
+        assert kind in OUTGOING | INCOMING or INFO[kind].role in (Role.NONE, Role.VOID)
+        return {
+            "time": time,
+            "record_time": micros(event["record"]) if "record" in event else eb.MISSING_TIME,
+            "kind": int(kind),
+            "flags": flags,
+            "code_problem": event.get("code_problem", 0),
+            "code": event.get("code", 1000 + event["number"]),
+            "actor": v.parties.id(actor),
+            "source": source,
+            "target": target,
+            "source_region": regions.index(event.get("source_region", "")),
+            "target_region": regions.index(event.get("target_region", "")),
+            "drug": drug,
+            "code_drug": v.drugs.id(event["code_drug"]) if "code_drug" in event else drug,
+            "batch_no": v.batches.id(event["batch"]) if event.get("batch") else -1,
+            "production": eb.MISSING_DAY,
+            "expiry": day(event["expiry"]) if "expiry" in event else eb.MISSING_DAY,
+            "quantity": event.get("quantity", 1),
+            "price": event.get("price", -1),
+            "bill": event.get("bill", 0),
+            "order": event.get("order", 0),
+            "buyer": event.get("buyer", 0),
+            "platform": -1,
+            "shop": -1,
+            "voids": event.get("voids", 0),
+            "event_key": event.get("key", 7_000 + event["number"]),
+            "content_key": 0,
+        }
+
+
+def numbers(data: Slice, hits: Hits | None) -> list[int]:
+    """Which of the events as written fired, sorted (their keys are 7000 + number)."""
+    if hits is None:
+        return []
+    return sorted(int(k) - 7_000 for k in data.batch.event_key[hits.seq - data.seq_base])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+SHIP, SALE = EventKind.SALE_SHIPMENT, EventKind.RETAIL_SALE

@@ -1,0 +1,508 @@
+"""Price inversion 购销价格倒挂 (P1): sold for less than it cost.
+
+Goods sold below cost without a reason (clearance, gift) point to goods that were not bought as the
+records say: diverted insurance drugs, invoices without goods, rebates behind the books.
+
+Definition
+----------
+Prices are fen per smallest pack, ``packs`` is the event's quantity (at least 1), ``gift`` is the
+gift flag or one of the kinds gift shipment (212) and gift receipt (110).
+
+*Sales*: (a) events of role ``SHIP`` other than direct shipment (207) whose giver and receiver are
+known and differ; (b) events of role ``PERSON_SALE`` with the signal ``NEW_SALE`` and a known giver.
+A sale is left out and counted as skipped, in this order, when it is a gift (``gift``), has no price
+above 0 (``no_price``) or is a split sale (``split_sale``: its price may be that of a part of the
+pack). What remains is a *priced sale*. A priced sale with ``expiry - day(sale) <=
+near_expiry_days`` (expiry known) is not judged (``near_expiry``), but its packs leave the stock.
+
+*Purchases*: events with the signal ``HOP`` whose receiver and drug are known, with a price above 0,
+that are no gift. (A shipment and its receipt are one hop and so one purchase.) The buyer is the receiver.
+
+*Cost* of a priced sale by X of drug d and batch number b, the first that is known of:
+
+1. ``code``: ``custody.cost`` if above 0: what X paid for this very code;
+2. ``batch``: the moving weighted cost of (X, d, b), if b is known;
+3. ``drug``: the moving weighted cost of (X, d, any batch number).
+
+*Moving weighted cost* of a key: integers ``value`` (fen) and ``packs``, both 0 at first, and the
+last known cost. A purchase adds ``price × packs`` and ``packs``. At the end of each day the packs of
+that day's priced sales of the key, ``sold``, are taken out: if ``sold >= packs > 0`` the last known
+cost becomes ``value / packs`` and both become 0; else ``value -= floor(value × sold / packs)`` and
+``packs -= sold``. The cost is ``value / packs``, or the last known one while ``packs`` is 0, or
+unknown. Sales of a day take nothing out before its end, so the cost at a moment of a day is that of
+the stock at the start of the day and the purchases of the day that are counted at that moment:
+
+* a timed sale at t: once with the day's timed purchases up to and including t, and once with the
+  day's date-only purchases (midnight exactly) as well, as they may have come before or after;
+* a date-only sale: once without any purchase of the day (start of the day) and once with all (end).
+
+The cost is the lower of the two, or the one that is known. Costs are compared as float64.
+
+*Fires* when ``price < cost × (1 - tolerance)``; observed = price, threshold = ``cost × (1 -
+tolerance)``, both in CNY; amount = ``round((cost - price) × packs)``. The subject is the giver.
+Severity = 0.3 + (1 - price / cost), at most 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.core import signals
+from trace_engine.core.kernel import kernel
+from trace_engine.core.keys import KeySpace, add_key, extended, pair
+from trace_engine.detectors.base import (
+    Evidence,
+    Family,
+    Hits,
+    KeyedDetector,
+    Parameters,
+    Rows,
+    Slice,
+    State,
+    Verdict,
+)
+from trace_engine.events.batch import DAY, GIFT, MISSING_DAY, SPLIT_SALE
+from trace_engine.events.kinds import INFO, EventKind, Role
+
+_SHIP, _PERSON_SALE = int(Role.SHIP), int(Role.PERSON_SALE)
+_DIRECT = int(EventKind.DIRECT_SHIPMENT)
+_GIFT_SHIPMENT, _GIFT_RECEIPT = int(EventKind.GIFT_SHIPMENT), int(EventKind.GIFT_RECEIPT)
+_HOP, _NEW_SALE = np.uint32(signals.HOP), np.uint32(signals.NEW_SALE)
+_GIFT, _SPLIT = np.uint8(GIFT), np.uint8(SPLIT_SALE)
+_DAY = np.int64(DAY)
+_MISSING_DAY = np.int32(MISSING_DAY)
+_ROLE = np.array([int(INFO[kind].role) for kind in EventKind], np.int8)
+
+# What a remembered row is
+_PURCHASE, _SALE, _JUDGED_SALE = 0, 1, 2
+
+# Columns of the stock of a key
+_VALUE, _PACKS, _LAST_VALUE, _LAST_PACKS = 0, 1, 2, 3
+_DAY_VALUE, _DAY_PACKS, _DATED_VALUE, _DATED_PACKS = 4, 5, 6, 7  # zero outside a day
+_STOCK_COLUMNS = 8
+
+_BASIS_ZH = np.array(["该追溯码的购进价", "同批号加权平均购进价", "同品种加权平均购进价"])
+_BASIS_EN = np.array(
+    [
+        "what it paid for this very code",
+        "its weighted cost of this batch",
+        "its weighted cost of this drug",
+    ]
+)
+
+_REASONS = ("gift", "no_price", "split_sale", "near_expiry")
+
+
+@kernel
+def _select(
+    role_of: npt.NDArray[np.int8],
+    kind: npt.NDArray[np.int8],
+    flags: npt.NDArray[np.uint8],
+    time: npt.NDArray[np.int64],
+    source: npt.NDArray[np.int32],
+    target: npt.NDArray[np.int32],
+    drug: npt.NDArray[np.int32],
+    price: npt.NDArray[np.int32],
+    expiry: npt.NDArray[np.int32],
+    signal: npt.NDArray[np.uint32],
+    near_expiry_days: int,
+    rows: npt.NDArray[np.int64],
+    what: npt.NDArray[np.uint8],
+    counts: npt.NDArray[np.int64],
+) -> int:
+    """Write rows and what they are; return how many. ``counts``: judged, then by reason."""
+    m = 0
+    for i in range(kind.shape[0]):
+        role = role_of[kind[i]]
+        gift = (
+            (flags[i] & _GIFT) != 0 or kind[i] == _GIFT_SHIPMENT or kind[i] == _GIFT_RECEIPT
+        )
+        bought = (signal[i] & _HOP) != 0 and target[i] >= 0 and drug[i] >= 0
+        if bought and price[i] > 0 and not gift:
+            rows[m] = i
+            what[m] = _PURCHASE
+            m += 1
+        if role == _SHIP:
+            if kind[i] == _DIRECT or target[i] < 0 or target[i] == source[i]:
+                continue
+        elif role != _PERSON_SALE or (signal[i] & _NEW_SALE) == 0:
+            continue
+        if source[i] < 0:
+            continue
+        if gift:
+            counts[1] += 1
+        elif price[i] <= 0:
+            counts[2] += 1
+        elif (flags[i] & _SPLIT) != 0:
+            counts[3] += 1
+        else:
+            rows[m] = i
+            day = time[i] // _DAY
+            if expiry[i] != _MISSING_DAY and expiry[i] - day <= near_expiry_days:
+                what[m] = _SALE
+                counts[4] += 1
+            else:
+                what[m] = _JUDGED_SALE
+                counts[0] += 1
+            m += 1
+    return m
+
+
+@kernel
+def _keys(
+    slots: npt.NDArray[np.int32],
+    words: npt.NDArray[np.uint64],
+    used: npt.NDArray[np.int64],
+    parent: npt.NDArray[np.int32],
+    holder: npt.NDArray[np.int32],
+    drug: npt.NDArray[np.int32],
+    batch_no: npt.NDArray[np.int32],
+    ids: npt.NDArray[np.int32],
+    begin: int,
+) -> int:
+    """Fill ``ids`` with the keys (holder, drug, batch), their parents with (holder, drug).
+
+    Returns the row that found no room (two keys a row may be new), or the length.
+    """
+    n = holder.shape[0]
+    for i in range(begin, n):
+        if (
+            i > begin
+            and holder[i] == holder[i - 1]
+            and drug[i] == drug[i - 1]
+            and batch_no[i] == batch_no[i - 1]
+        ):
+            ids[i] = ids[i - 1]
+            continue
+        if used[0] + 2 > words.shape[0]:
+            return i
+        first = pair(np.int64(holder[i]), np.int64(drug[i]))
+        before = used[0]
+        key = add_key(slots, words, used, first, np.uint64(np.int64(batch_no[i]) + 1))
+        if used[0] > before:
+            parent[key] = np.int32(add_key(slots, words, used, first, np.uint64(0)))
+            parent[parent[key]] = parent[key]
+        ids[i] = np.int32(key)
+    return n
+
+
+@kernel
+def _cost(stock: npt.NDArray[np.int64], key: int, value: np.int64, packs: np.int64) -> float:
+    """Return the cost in fen of a stock of ``value`` and ``packs``, or -1."""
+    if packs > 0:
+        return float(value) / float(packs)
+    if stock[key, _LAST_PACKS] > 0:
+        return float(stock[key, _LAST_VALUE]) / float(stock[key, _LAST_PACKS])
+    return -1.0
+
+
+@kernel
+def _lower(a: float, b: float) -> float:
+    """Return the lower of two costs, or the one that is known (-1 = unknown)."""
+    if a < 0.0:
+        return b
+    if b < 0.0:
+        return a
+    return min(a, b)
+
+
+@kernel
+def _cost_of_key(stock: npt.NDArray[np.int64], key: int, date_only: bool) -> float:
+    """Return the cost a sale at this point of the day is judged against, or -1."""
+    value, packs = stock[key, _VALUE], stock[key, _PACKS]
+    all_value = value + stock[key, _DAY_VALUE] + stock[key, _DATED_VALUE]
+    all_packs = packs + stock[key, _DAY_PACKS] + stock[key, _DATED_PACKS]
+    if not date_only:
+        value += stock[key, _DAY_VALUE]
+        packs += stock[key, _DAY_PACKS]
+    return _lower(_cost(stock, key, value, packs), _cost(stock, key, all_value, all_packs))
+
+
+@kernel
+def _judge(
+    stock: npt.NDArray[np.int64],
+    key: int,
+    drug_key: int,
+    date_only: bool,
+    code_cost: int,
+) -> tuple[float, int]:
+    """Return the cost of a sale (-1 unknown) and its basis (0 code, 1 batch, 2 drug)."""
+    if code_cost > 0:
+        return float(code_cost), 0
+    if key != drug_key:
+        cost = _cost_of_key(stock, key, date_only)
+        if cost >= 0.0:
+            return cost, 1
+    return _cost_of_key(stock, drug_key, date_only), 2
+
+
+@kernel
+def _close(stock: npt.NDArray[np.int64], sold: npt.NDArray[np.int64], key: int) -> None:
+    """Put the day's purchases into the stock of ``key`` and take out what was sold."""
+    value = stock[key, _VALUE] + stock[key, _DAY_VALUE] + stock[key, _DATED_VALUE]
+    packs = stock[key, _PACKS] + stock[key, _DAY_PACKS] + stock[key, _DATED_PACKS]
+    for column in range(_DAY_VALUE, _STOCK_COLUMNS):
+        stock[key, column] = 0
+    if packs > 0 and sold[key] >= packs:
+        stock[key, _LAST_VALUE] = value
+        stock[key, _LAST_PACKS] = packs
+        value = packs = 0
+    elif packs > 0:
+        # floor(value × sold / packs) without leaving 64 bits
+        value -= (value // packs) * sold[key] + (value % packs) * sold[key] // packs
+        packs -= sold[key]
+    stock[key, _VALUE] = value
+    stock[key, _PACKS] = packs
+    sold[key] = 0
+
+
+@kernel
+def _advance(
+    time: npt.NDArray[np.int64],
+    what: npt.NDArray[np.uint8],
+    price: npt.NDArray[np.int32],
+    packs: npt.NDArray[np.int32],
+    code_cost: npt.NDArray[np.int32],
+    ids: npt.NDArray[np.int32],
+    parent: npt.NDArray[np.int32],
+    stock: npt.NDArray[np.int64],
+    sold: npt.NDArray[np.int64],
+    tolerance: float,
+    fired: npt.NDArray[np.int64],
+    fired_cost: npt.NDArray[np.float64],
+    fired_basis: npt.NDArray[np.int8],
+) -> int:
+    """Move the stock over whole days of rows and write what fired; return how many."""
+    n = time.shape[0]
+    m = 0
+    low = 0
+    while low < n:
+        day_begin = (time[low] // _DAY) * _DAY
+        dated_end = low
+        while dated_end < n and time[dated_end] == day_begin:
+            dated_end += 1
+        for i in range(low, dated_end):
+            if what[i] == _PURCHASE:
+                amount = np.int64(price[i]) * np.int64(packs[i])
+                key, drug_key = ids[i], parent[ids[i]]
+                stock[drug_key, _DATED_VALUE] += amount
+                stock[drug_key, _DATED_PACKS] += packs[i]
+                if key != drug_key:
+                    stock[key, _DATED_VALUE] += amount
+                    stock[key, _DATED_PACKS] += packs[i]
+        begin = dated_end
+        while begin < n and time[begin] < day_begin + _DAY:
+            end = begin
+            while end < n and time[end] == time[begin]:
+                if what[end] == _PURCHASE:
+                    amount = np.int64(price[end]) * np.int64(packs[end])
+                    key, drug_key = ids[end], parent[ids[end]]
+                    stock[drug_key, _DAY_VALUE] += amount
+                    stock[drug_key, _DAY_PACKS] += packs[end]
+                    if key != drug_key:
+                        stock[key, _DAY_VALUE] += amount
+                        stock[key, _DAY_PACKS] += packs[end]
+                end += 1
+            for i in range(begin, end):
+                if what[i] == _JUDGED_SALE:
+                    cost, basis = _judge(stock, ids[i], parent[ids[i]], False, code_cost[i])
+                    if price[i] < cost * (1.0 - tolerance):
+                        fired[m], fired_cost[m], fired_basis[m] = i, cost, basis
+                        m += 1
+            begin = end
+        for i in range(low, dated_end):
+            if what[i] == _JUDGED_SALE:
+                cost, basis = _judge(stock, ids[i], parent[ids[i]], True, code_cost[i])
+                if price[i] < cost * (1.0 - tolerance):
+                    fired[m], fired_cost[m], fired_basis[m] = i, cost, basis
+                    m += 1
+        for i in range(low, begin):
+            if what[i] != _PURCHASE:
+                key, drug_key = ids[i], parent[ids[i]]
+                sold[drug_key] += packs[i]
+                if key != drug_key:
+                    sold[key] += packs[i]
+        # Closing a key twice changes nothing: the day's columns and ``sold`` are zero by then.
+        for i in range(low, begin):
+            _close(stock, sold, ids[i])
+            _close(stock, sold, parent[ids[i]])
+        low = begin
+    return m
+
+
+class PriceInversionParameters(Parameters, frozen=True, kw_only=True):
+    """Thresholds of :class:`PriceInversion`."""
+
+    tolerance: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0.0,
+            le=0.9,
+            description="Share of the cost by which a price may lie below it",
+            extra_json_schema={"unit": "share", "zh": "允许低于购进成本的比例"},
+        ),
+    ] = 0.03
+    near_expiry_days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=3650,
+            description="Packs this near to their expiry are cleared cheaply and not judged",
+            extra_json_schema={"unit": "days", "zh": "距有效期不足该天数的近效期药品不判"},
+        ),
+    ] = 180
+
+
+class PriceInversion(KeyedDetector[PriceInversionParameters]):
+    """Sales below what the seller paid."""
+
+    id: ClassVar[str] = "price_inversion"
+    title_zh: ClassVar[str] = "购销价格倒挂"
+    title_en: ClassVar[str] = "Sold below cost"
+    family: ClassVar[Family] = Family.SUSPECTED_VIOLATION
+    evidence: ClassVar[Evidence] = Evidence.PRICE
+    key: ClassVar[str] = "seller, drug and batch number"
+    rows: ClassVar[tuple[str, ...]] = ("P1",)
+    basis: ClassVar[str] = (
+        "药品经营环节“清源”巩固提升行动（药监综药管〔2026〕22号）：药品购销价格倒挂"
+    )
+    unit: ClassVar[str] = "CNY"
+    needs: ClassVar[tuple[str, ...]] = ("unit_price",)
+    false_positives: ClassVar[str] = (
+        "Near-expiry clearance (left out by near_expiry_days), gifts and split sales (left out), "
+        "rebates after the invoice, prices with and without tax, pack-size mistakes (tolerance; "
+        "check the invoice)."
+    )
+    parameters: ClassVar[type[Parameters]] = PriceInversionParameters
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}销售{drug}（批号{batch_no}）{code_count}个追溯码，单价{observed}元，"
+        "低于{cost_basis_zh}{cost}元（判定线{threshold}元），涉嫌购销价格倒挂。"
+    )
+    sentence_en: ClassVar[str] = (
+        "On {date} {subject} sold {code_count} code(s) of {drug} (batch {batch_no}) at "
+        "{observed} CNY a pack, below {cost_basis_en}, {cost} CNY (limit {threshold} CNY)."
+    )
+
+    def select(self, data: Slice, parameters: PriceInversionParameters) -> tuple[Rows, Verdict]:
+        """Return purchases and priced sales of the slice (see the module's definition)."""
+        batch, n = data.batch, len(data)
+        index = np.empty(2 * n, np.int64)
+        what = np.empty(2 * n, np.uint8)
+        counts = np.zeros(1 + len(_REASONS), np.int64)
+        m = _select(
+            _ROLE,
+            batch.kind,
+            batch.flags,
+            batch.time,
+            batch.source,
+            batch.target,
+            batch.drug,
+            batch.price,
+            batch.expiry,
+            data.custody.signal,
+            parameters.near_expiry_days,
+            index,
+            what,
+            counts,
+        )
+        index, what = index[:m], what[:m].copy()
+        bought = what == _PURCHASE
+        rows: Rows = {
+            "seq": data.seq_base + index,
+            "time": batch.time[index],
+            "event_key": batch.event_key[index],
+            "what": what,
+            # Whose stock the row touches: the giver of a sale, the receiver of a purchase.
+            "source": np.where(bought, batch.target[index], batch.source[index]),
+            "drug": batch.drug[index],
+            "batch_no": batch.batch_no[index],
+            "price": batch.price[index],
+            "packs": np.maximum(batch.quantity[index], np.int32(1)),
+            "cost": data.custody.cost[index],
+        }
+        skipped = {r: int(c) for r, c in zip(_REASONS, counts[1:], strict=True) if c}
+        return rows, Verdict(judged=int(counts[0]), skipped=skipped)
+
+    def new_state(self) -> State:
+        """Return empty state: a key space, parents, stock and packs sold today, by key."""
+        state: State = {
+            "parent": np.zeros(512, np.int32),
+            "stock": np.zeros((512, _STOCK_COLUMNS), np.int64),
+            "sold": np.zeros(512, np.int64),
+        }
+        KeySpace(state, "key")
+        return state
+
+    def advance(
+        self, rows: Rows, state: State, parameters: PriceInversionParameters, last_day: int
+    ) -> Hits | None:
+        """Move the stock over whole days and return the sales below cost."""
+        n = len(rows["seq"])
+        if n == 0:
+            return None
+        ids = self._ids(rows, state)
+        fired = np.empty(n, np.int64)
+        cost = np.empty(n, np.float64)
+        basis = np.empty(n, np.int8)
+        m = _advance(
+            rows["time"],
+            rows["what"],
+            rows["price"],
+            rows["packs"],
+            rows["cost"],
+            ids,
+            state["parent"],
+            state["stock"],
+            state["sold"],
+            parameters.tolerance,
+            fired,
+            cost,
+            basis,
+        )
+        if m == 0:
+            return None
+        fired, cost, basis = fired[:m], cost[:m], basis[:m]
+        price = rows["price"][fired].astype(np.float64)
+        amount = np.rint((cost - price) * rows["packs"][fired]).astype(np.int64)
+        return Hits(
+            seq=rows["seq"][fired],
+            observed=price / 100,
+            threshold=cost * (1.0 - parameters.tolerance) / 100,
+            severity=np.clip(0.3 + 1.0 - price / cost, 0, 1).astype(np.float32),
+            amount=amount,
+            extra={
+                "cost": np.round(cost / 100, 2),
+                "cost_basis_zh": _BASIS_ZH[basis],
+                "cost_basis_en": _BASIS_EN[basis],
+            },
+        )
+
+    @staticmethod
+    def _ids(rows: Rows, state: State) -> npt.NDArray[np.int32]:
+        """Return the key (seller, drug, batch number) of each row; its parent stands in state."""
+        space = KeySpace(state, "key")
+        ids = np.empty(len(rows["seq"]), np.int32)
+        begin = 0
+        while True:
+            state["parent"] = extended(state["parent"], len(space.words))
+            begin = _keys(
+                space.slots,
+                space.words,
+                space.used,
+                state["parent"],
+                rows["source"],
+                rows["drug"],
+                rows["batch_no"],
+                ids,
+                begin,
+            )
+            if begin == len(ids):
+                break
+            space.grow()
+        state["stock"] = extended(state["stock"], len(space))
+        state["sold"] = extended(state["sold"], len(space))
+        return ids
