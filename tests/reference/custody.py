@@ -8,134 +8,27 @@ replaying, in the order in which they were applied, the events that still count.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
-from tests.reference.events import DAY, HOUR, MINUTE, Event
+from tests.reference.events import HOUR, MINUTE, Event
+from tests.reference.order import place_of, rank
+from tests.reference.state import (
+    LARGE_GROUP,
+    MOVES_AFTER_DEATH,
+    MOVES_AFTER_RECALL,
+    MOVES_AFTER_SALE,
+    SHIPPING_ROLES,
+    Enriched,
+    Hop,
+    Moment,
+    Owned,
+    State,
+    Waiting,
+    longest_gap,
+    moment_of,
+)
 from tests.reference.world import Settings, World
 from trace_engine.core import signals as s
-from trace_engine.events.kinds import INCOMING, INFO, OUTGOING, EventKind, Role
-
-OUTGOING_ROLES = {
-    Role.SHIP,
-    Role.RETURN_SHIP,
-    Role.TRANSFER_SHIP,
-    Role.RECALL_SHIP,
-    Role.PERSON_SALE,
-}
-INCOMING_ROLES = {
-    Role.RECEIVE,
-    Role.RETURN_RECEIVE,
-    Role.TRANSFER_RECEIVE,
-    Role.RECALL_RECEIVE,
-}
-SHIPPING_ROLES = OUTGOING_ROLES - {Role.PERSON_SALE}
-CARRIES_NOTHING = {Role.NONE, Role.VOID, Role.DESTROY, Role.STOCK_CHANGE}
-MOVES_AFTER_SALE = {
-    Role.SHIP,
-    Role.RECEIVE,
-    Role.RETURN_SHIP,
-    Role.RETURN_RECEIVE,
-    Role.TRANSFER_SHIP,
-    Role.TRANSFER_RECEIVE,
-}
-MOVES_AFTER_DEATH = MOVES_AFTER_SALE | {Role.PERSON_SALE, Role.CONSUMER_RETURN}
-MOVES_AFTER_RECALL = {Role.SHIP, Role.RECEIVE, Role.PERSON_SALE}
-LARGE_GROUP = 64
-
-
-@dataclass
-class Hop:
-    """How the present owner came to own the code."""
-
-    event: Event
-    time: int
-    crossed: bool
-    awaits_receipt: bool = False
-    awaits_shipment: bool = False
-    owner_on_record: bool = False
-
-
-@dataclass
-class Owned:
-    """One entry of the stack of owners; ``hop`` is None where it came without a hop."""
-
-    owner: str
-    hop: Hop | None = None
-
-
-@dataclass
-class State:
-    owners: list[Owned] = field(default_factory=list)
-    holder: str | None = None
-    hops: int = 0
-    crossings: int = 0
-    run: int = 0
-    hop_time: int | None = None  # of the latest hop; of a dead or recalled code: ``since``
-    paid: int | None = None
-    sales: int = 0
-    sale_giver: str | None = None
-    sale_time: int | None = None
-    sale_bill: object | None = None
-    split_open: bool = False
-    split_quantity: int = 0
-    dead: bool = False
-    recalled: bool = False
-    since: int | None = None  # of death; of the recall while not dead
-    scan: tuple[int, str, bool] | None = None  # time, region, outgoing
-
-    @property
-    def owner(self) -> str | None:
-        return self.owners[-1].owner if self.owners else None
-
-    @property
-    def hop(self) -> Hop | None:
-        return self.owners[-1].hop if self.owners else None
-
-    @property
-    def below(self) -> Owned | None:
-        return self.owners[-2] if len(self.owners) > 1 else None
-
-    @property
-    def in_transit_to(self) -> str | None:
-        return self.owner if self.hop is not None and self.hop.awaits_receipt else None
-
-
-@dataclass
-class Enriched:
-    """One event and what custody says of it (columns of ``trace_engine.core.signals.Custody``)."""
-
-    event: Event
-    signal: int = 0
-    hops: int = 0
-    crossings: int = 0
-    run: int = 0
-    sales: int = 0
-    owner_before: str | None = None
-    cost: int | None = None
-    previous: Event | None = None
-    sale_giver: str | None = None
-    sale_time: int | None = None
-    last_time: int | None = None
-    last_place: str | None = None
-    place: str | None = None
-
-    def has(self, bit: int) -> bool:
-        return bool(self.signal & bit)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A hop whose shipment or receipt did not come in time."""
-
-    event: Event
-    deadline: int  # day at whose beginning it fell due
-    shipment: bool  # True: shipped and not received; False: received and not shipped
-    owner_on_record: bool
-
-
-def longest_gap(earlier: int, later: int) -> int:
-    """Return the largest distance the two moments could have, µs."""
-    return later - earlier + (DAY if later % DAY == 0 else 0)
+from trace_engine.events.kinds import EventKind, Role
 
 
 class Code:
@@ -146,7 +39,6 @@ class Code:
         self.settings = settings
         self.state = State()
         self.done: list[Event] = []  # in the order applied
-        self.void: set[int] = set()  # keys of events made void
         self.out: list[Enriched] = []
         self.waiting: list[Waiting] = []
 
@@ -171,113 +63,29 @@ class Code:
             self.tie_group([event for event in events if event.time == time])
 
     def tie_group(self, events: list[Event]) -> None:
+        if len(events) > LARGE_GROUP:
+            for event in sorted(events, key=lambda e: (e.time, e.key)):
+                self.step(event)
+            return
         remaining = list(events)
-        large = len(events) > LARGE_GROUP
         while remaining:
             timed = [event.time for event in remaining if not event.date_only]
             candidates = [e for e in remaining if e.date_only or e.time == min(timed)]
             chosen = min(
                 candidates,
-                key=lambda e: (self.rank(e, [r for r in remaining if r is not e], large), e.key),
+                key=lambda e: (rank(self.state, e, [r for r in remaining if r is not e]), e.key),
             )
             remaining.remove(chosen)
             self.step(chosen)
 
-    def rank(self, event: Event, others: list[Event], large: bool) -> int:
-        if event.role == Role.ORIGIN:
-            return 0
-        if event.role in OUTGOING_ROLES:
-            return self.rank_outgoing(event, others, large)
-        if event.role in INCOMING_ROLES:
-            return self.rank_incoming(event, others)
-        if event.role == Role.CONSUMER_RETURN:
-            if self.state.sales > 0:
-                return 1
-            return 8 if any(o.role == Role.PERSON_SALE for o in others) else 6
-        return {Role.DESTROY: 9, Role.VOID: 10}.get(event.role, 7)
-
-    def rank_outgoing(self, event: Event, others: list[Event], large: bool) -> int:
-        state, giver = self.state, event.giver
-        if (
-            event.role == Role.PERSON_SALE
-            and state.sales > 0
-            and any(o.role == Role.CONSUMER_RETURN for o in others)
-        ):
-            return 8
-        if giver is not None and state.holder == giver:
-            if not any(o.role in OUTGOING_ROLES and o.giver == giver for o in others):
-                return 2
-            return 2 if not large and self.comes_back(event, others) else 3
-        if giver is not None and self.brought_to(giver, others):
-            return 8
-        if state.owner is None:
-            return 5
-        return 4 if state.owner == giver else 6
-
-    def rank_incoming(self, event: Event, others: list[Event]) -> int:
-        state, giver, receiver = self.state, event.giver, event.receiver
-        if receiver is not None and state.in_transit_to == receiver:
-            return 1
-        if receiver is not None and any(
-            o.role in OUTGOING_ROLES
-            and o.receiver == receiver
-            and (giver is None or o.giver == giver)
-            for o in others
-        ):
-            return 8
-        if giver is not None and state.holder != giver and self.brought_to(giver, others):
-            return 8
-        if giver is not None and giver in (state.owner, state.holder):
-            return 4
-        return 5 if state.owner is None else 6
-
-    def brought_to(self, party: str, others: list[Event]) -> bool:
-        return any(
-            o.receiver == party and o.giver != party and o.role not in CARRIES_NOTHING
-            for o in others
-        )
-
-    def comes_back(self, event: Event, others: list[Event]) -> bool:
-        giver = event.giver
-        if event.role == Role.PERSON_SALE:
-            return any(o.role == Role.CONSUMER_RETURN and o.receiver == giver for o in others)
-        if event.receiver is None:
-            return False
-        places = {event.receiver}  # where the code can be
-        used: list[Event] = []
-        while True:
-            more = [
-                o
-                for o in others
-                if o not in used
-                and o.giver in places
-                and o.receiver is not None
-                and o.receiver != o.giver
-            ]
-            if any(o.receiver == giver for o in more):
-                return True
-            if not more:
-                return False
-            used += more
-            places |= {o.receiver for o in more if o.receiver is not None}
-
     # ------------------------------------------------------------ deadlines
 
     def fall_due(self, day: int) -> None:
-        for owned in self.state.owners:
-            hop = owned.hop
-            if hop is None:
-                continue
-            settings = self.settings(hop.time // DAY)
-            if (
-                hop.awaits_receipt
-                and day == hop.time // DAY + settings.unmatched_shipment_days + 1
-            ):
-                self.waiting.append(Waiting(hop.event, day, True, hop.owner_on_record))
-            if (
-                hop.awaits_shipment
-                and day == hop.time // DAY + settings.unmatched_receipt_days + 1
-            ):
+        for hop in self.state.made:
+            settings = self.settings(hop.moment.day)
+            if hop.awaits_receipt and day == hop.moment.day + settings.unmatched_shipment_days + 1:
+                self.waiting.append(Waiting(hop.event, day, True, False))
+            if hop.awaits_shipment and day == hop.moment.day + settings.unmatched_receipt_days + 1:
                 self.waiting.append(Waiting(hop.event, day, False, hop.owner_on_record))
 
     # ------------------------------------------------------------ one event
@@ -302,10 +110,14 @@ class Code:
         if event.voids is None or all(event.voids != known.key for known in self.done):
             row.signal |= s.VOID_UNMATCHED
             return
-        self.void.add(event.voids)
+        # A void may itself be made void: the last word counts.
+        cancelled: set[int] = set()
+        for known in reversed([*self.done, event]):
+            if known.role == Role.VOID and known.key not in cancelled and known.voids is not None:
+                cancelled.add(known.voids)
         self.state = State()
         for known in self.done:
-            if known.role != Role.VOID and known.key not in self.void:
+            if known.role != Role.VOID and known.key not in cancelled:
                 self.apply(known, Enriched(known))
 
     def apply(self, event: Event, row: Enriched) -> None:
@@ -336,13 +148,11 @@ class Code:
         elif role == Role.CONSUMER_RETURN:
             self.take_back(event)
         elif role == Role.DESTROY and not self.state.dead:
-            self.state.dead, self.state.since = True, event.time
+            self.state.dead, self.state.since = True, moment_of(event)
         elif role == Role.STOCK_GAIN:
             self.own_if_unknown(event.receiver)
             if self.world.related(event.receiver, self.state.owner):
                 self.hold(event.receiver)
-        if self.state.since is not None:
-            self.state.hop_time = self.state.since
 
     def hold(self, party: str | None) -> None:
         """Put the code into hands; while it is sold, it is in nobody's."""
@@ -371,21 +181,29 @@ class Code:
         before = state.owners[-1].owner
         if any(owned.owner == receiver for owned in state.owners[:-1]):
             row.signal |= s.EARLIER_OWNER
-        hop = Hop(event, event.time, self.crossed(event, before, receiver))
-        row.signal |= s.HOP | (s.CROSSED if hop.crossed else 0)
+        crossed = self.crossed(event, before, receiver)
+        row.signal |= s.HOP | (s.CROSSED if crossed else 0)
+        hop = Hop(event, receiver, moment_of(event))
         dwell = int(self.settings(event.day).dwell_hours * HOUR)
-        near = (
-            state.hop is not None
-            and state.hop_time is not None
-            and longest_gap(state.hop_time, event.time) <= dwell
+        in_a_row = (
+            state.current is not None
+            and state.since is None
+            and longest_gap(state.current.moment, hop.moment) <= dwell
         )
-        state.run = state.run + 1 if near else 1
-        state.hop_time = event.time
-        state.owners.append(Owned(receiver, hop))
+        state.run = state.run + 1 if in_a_row else 1
+        state.below, state.current = state.current, hop
+        state.made.append(hop)
+        state.owners.append(Owned(receiver, by_hop=True, crossed=crossed))
         state.hops += 1
-        state.crossings += hop.crossed
+        state.crossings += crossed
         state.paid = event.price
         return hop
+
+    def own_without_hop(self, party: str) -> None:
+        state = self.state
+        state.below, state.current = state.current, None
+        state.owners.append(Owned(party))
+        state.paid = None
 
     def ship(self, event: Event, row: Enriched) -> None:
         state, giver, receiver = self.state, event.giver, event.receiver
@@ -395,22 +213,22 @@ class Code:
             if receiver is None:
                 self.hold(None)
             return
-        hop, below = state.hop, state.below
+        current = state.current
         if state.owner == receiver:
-            if hop is not None:
-                hop.awaits_shipment = False
+            if current is not None:
+                current.awaits_shipment = False
             if event.price is not None:
                 state.paid = event.price
             return
-        if hop is not None and hop.awaits_receipt and below is not None and below.owner == giver:
+        if current is not None and current.awaits_receipt and state.owner_before == giver:
             row.signal |= s.REDIRECTED
-            state.crossings -= hop.crossed
-            hop.crossed = self.crossed(event, below.owner, receiver)
-            state.crossings += hop.crossed
-            row.signal |= s.CROSSED if hop.crossed else 0
-            hop.event, hop.time = event, event.time
-            state.hop_time = event.time
-            state.owners[-1].owner = receiver
+            top = state.owners[-1]
+            state.crossings -= top.crossed
+            top.crossed = self.crossed(event, state.owners[-2].owner, receiver)
+            state.crossings += top.crossed
+            row.signal |= s.CROSSED if top.crossed else 0
+            top.owner = current.receiver = receiver
+            current.event, current.moment = event, moment_of(event)
             state.paid = event.price
             self.hold(None)
             return
@@ -428,16 +246,17 @@ class Code:
             self.own_if_unknown(receiver)
             self.hold(receiver)
             return
-        below = state.below
+        current, below = state.current, state.below
         if state.owner == receiver:
-            if state.hop is not None:
-                state.hop.awaits_receipt = False
-            if giver and below and not self.world.related(giver, below.owner):
-                row.signal |= s.RECEIPT_MISMATCH
+            if current is not None and current.awaits_receipt:
+                current.awaits_receipt = False
+                before = state.owner_before
+                if giver and before and not self.world.related(giver, before):
+                    row.signal |= s.RECEIPT_MISMATCH
             if event.price is not None:
                 state.paid = event.price
-        elif below and below.owner == receiver and below.hop and below.hop.awaits_receipt:
-            below.hop.awaits_receipt = False
+        elif below is not None and below.awaits_receipt and below.receiver == receiver:
+            below.awaits_receipt = False
             return
         elif not state.owners and giver is None:
             state.owners = [Owned(receiver)]
@@ -455,25 +274,26 @@ class Code:
         state, receiver = self.state, event.receiver
         recall = event.role in (Role.RECALL_SHIP, Role.RECALL_RECEIVE)
         if recall and not state.recalled and not state.dead:
-            state.since = event.time
+            state.since = moment_of(event)
         state.recalled = state.recalled or recall
         if receiver is None:
             return
-        below = state.below
+        current = state.current
         if state.owner == receiver:
-            if state.hop is not None:
-                state.hop.awaits_receipt = state.hop.awaits_shipment = False
-        elif below is not None and below.owner == receiver:
-            taken = state.owners.pop().hop
-            if taken is not None:
-                state.hops -= 1
-                state.crossings -= taken.crossed
-                row.signal |= s.RETURNED
+            if current is not None:
+                current.awaits_receipt = current.awaits_shipment = False
+        elif state.owner_before == receiver:
+            taken = state.owners.pop()
+            state.hops -= taken.by_hop
+            state.crossings -= taken.crossed
+            row.signal |= s.RETURNED
+            if current is not None:
+                current.awaits_receipt = current.awaits_shipment = False
+            state.current, state.below = state.below, None
             state.paid = None
             state.run = 0
         else:
-            state.owners.append(Owned(receiver))
-            state.paid = None
+            self.own_without_hop(receiver)
         arrives = event.role in (Role.RETURN_RECEIVE, Role.RECALL_RECEIVE)
         self.hold(receiver if arrives else None)
 
@@ -498,11 +318,9 @@ class Code:
             row.signal |= s.NEW_SALE
             if sold:
                 row.signal |= s.REPEAT_SALE
-                if state.sale_time is not None and state.sale_time % DAY == 0:
-                    row.signal |= s.SALE_DATE_ONLY
-                row.sale_giver, row.sale_time = state.sale_giver, state.sale_time
+                self.name_sale(row)
             state.sales += 1
-            state.sale_giver, state.sale_time = giver, event.time
+            state.sale_giver, state.sale = giver, moment_of(event)
             state.sale_bill = event.bill
             state.split_open, state.split_quantity = event.split, event.quantity
         self.own_if_unknown(giver)
@@ -512,9 +330,15 @@ class Code:
         state = self.state
         state.sales = max(0, state.sales - 1)
         if state.owner != event.receiver and event.receiver is not None:
-            state.paid = None
-            state.owners.append(Owned(event.receiver))
+            self.own_without_hop(event.receiver)
         self.hold(event.receiver)
+
+    def name_sale(self, row: Enriched) -> None:
+        """Say which sale to a person the event comes after."""
+        sale = self.state.sale
+        assert sale is not None, "sold, so there was a sale"
+        row.signal |= s.SALE_DATE_ONLY if sale.date_only else 0
+        row.sale_giver, row.sale_time = self.state.sale_giver, sale.time
 
     # ------------------------------------------------------------ what an event gives away
 
@@ -533,25 +357,25 @@ class Code:
         if not fine:
             row.signal |= s.NO_SOURCE
 
-    def certainly_after(self, event: Event, earlier: int) -> bool:
-        if event.date_only or earlier % DAY == 0:
-            return event.day > earlier // DAY
+    def certainly_after(self, event: Event, earlier: Moment) -> bool:
+        later = moment_of(event)
+        if later.date_only or earlier.date_only:
+            return later.day > earlier.day
         skew = self.settings(event.day).clock_skew_minutes * MINUTE
-        return event.time - earlier > 2 * skew
+        return later.time - earlier.time > 2 * skew
 
     def note_movement(self, event: Event, row: Enriched) -> None:
         state, role = self.state, event.role
         if (
             role in MOVES_AFTER_SALE
             and state.sales > 0
-            and state.sale_time is not None
-            and self.certainly_after(event, state.sale_time)
+            and state.sale is not None
+            and self.certainly_after(event, state.sale)
         ):
             row.signal |= s.AFTER_SALE
-            row.signal |= s.SALE_DATE_ONLY if state.sale_time % DAY == 0 else 0
-            row.sale_giver, row.sale_time = state.sale_giver, state.sale_time
-        barred = MOVES_AFTER_DEATH if state.dead else MOVES_AFTER_RECALL if state.recalled else set()
-        if role in barred and state.since is not None and self.certainly_after(event, state.since):
+            self.name_sale(row)
+        barred = MOVES_AFTER_DEATH if state.dead else MOVES_AFTER_RECALL
+        if state.since is not None and role in barred and self.certainly_after(event, state.since):
             row.signal |= s.AFTER_DEAD
 
     def note_place(self, event: Event, row: Enriched) -> None:
@@ -562,27 +386,9 @@ class Code:
         if before is not None and before[1] != place:
             row.signal |= s.PLACED
             row.signal |= s.SHIPPED_BETWEEN if before[2] else 0
-            row.signal |= s.LAST_DATE_ONLY if before[0] % DAY == 0 else 0
-            row.last_time, row.last_place, row.place = before[0], before[1], place
-        self.state.scan = (event.time, place, event.role in SHIPPING_ROLES)
-
-
-def place_of(event: Event, world: World) -> str | None:
-    """Return the region where goods were scanned, or None if unknown."""
-    if not INFO[event.kind].physical:
-        return None
-    if event.kind in OUTGOING:
-        stated, party = event.from_region, event.giver
-    elif event.kind in INCOMING:
-        stated, party = event.to_region, event.receiver
-    else:
-        return None
-    place = stated
-    if place is None:
-        place = world.region(party)
-        if world.warehouses(party) - {place}:
-            place = None
-    return None if place is None or place.endswith("0000") else place
+            row.signal |= s.LAST_DATE_ONLY if before[0].date_only else 0
+            row.last_time, row.last_place, row.place = before[0].time, before[1], place
+        self.state.scan = (moment_of(event), place, event.role in SHIPPING_ROLES)
 
 
 def run(
@@ -608,6 +414,3 @@ def run(
         rows += code.out
         waiting += code.waiting
     return rows, waiting
-
-
-__all__ = ["Code", "Enriched", "Hop", "Owned", "State", "Waiting", "place_of", "run"]

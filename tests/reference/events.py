@@ -25,7 +25,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-EPOCH = dt.datetime(1970, 1, 1)
+EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 (wall clock of Shanghai)
 Row = Mapping[str, Any]
 
 
@@ -92,7 +92,7 @@ def moment(text: Any) -> int:
     if isinstance(text, dt.datetime):
         value = text.replace(tzinfo=None)
     elif isinstance(text, dt.date):
-        value = dt.datetime(text.year, text.month, text.day)
+        value = dt.datetime.combine(text, dt.time())
     else:
         value = dt.datetime.fromisoformat(str(text))
     return (value - EPOCH) // dt.timedelta(microseconds=1)

@@ -87,9 +87,9 @@ class World:
 
     def warehouses(self, party: str | None) -> set[str]:
         """Return the regions of registered warehouses."""
-        return {part.strip() for part in re.split("[;；]", self.text(party, "warehouse_regions"))} - {
-            ""
-        }
+        return {
+            part.strip() for part in re.split("[;；]", self.text(party, "warehouse_regions"))
+        } - {""}
 
     def related(self, a: str | None, b: str | None) -> bool:
         """Same enterprise, or one non-empty group."""
@@ -107,7 +107,7 @@ class World:
 
     def classes(self, drug: str | None) -> set[str]:
         row = self.drugs.get(drug or "", {})
-        return {part.strip() for part in str(row.get("classes") or "").split(";")} - {""}
+        return set(str(row.get("classes") or "").split(";")) - {""}
 
     def capacity(self, drug: str | None) -> int | None:
         """Return the units in one pack of a drug, or None where the registry does not say."""

@@ -1,0 +1,94 @@
+"""What the plain detectors see: enriched events of all codes, late hops, registry, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from tests.reference.custody import run
+from tests.reference.events import Event, deduplicate
+from tests.reference.state import Enriched, Waiting
+from tests.reference.world import Settings, World
+
+
+@dataclass(frozen=True, order=True)
+class RawHit:
+    """One event (or deadline) that fired, before hits of one cause are grouped."""
+
+    detector: str
+    event_id: str
+    observed: float
+    subject: str | None
+    counterparty: str | None
+    time: int
+
+
+@dataclass
+class History:
+    """The whole input, decided upon once."""
+
+    rows: list[Enriched]
+    waiting: list[Waiting]
+    world: World
+    settings: Settings
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lists: Mapping[str, Any] = field(default_factory=dict)
+    data_begin: int = 0
+    last_day: int = 0
+
+    def __iter__(self) -> Iterator[Enriched]:
+        return iter(self.rows)
+
+    def by_time(self) -> list[Enriched]:
+        """Return the rows of all codes by time (equal times: by key)."""
+        return sorted(self.rows, key=lambda row: (row.event.time, row.event.key))
+
+    def p(self, detector: str) -> Any:
+        """Return the thresholds of a detector as attributes."""
+        return SimpleNamespace(**self.parameters.get(detector, {}))
+
+
+def history_of(
+    events: Iterable[Event],
+    world: World,
+    settings: Settings | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    lists: Mapping[str, Any] | None = None,
+) -> History:
+    """Drop duplicates and run custody."""
+    chosen = settings or Settings()
+    accepted, _, _ = deduplicate(events, chosen.deduplication_days)
+    last_day = max((event.day for event in accepted), default=0)
+    rows, waiting = run(accepted, world, chosen, last_day)
+    return History(
+        rows=rows,
+        waiting=waiting,
+        world=world,
+        settings=chosen,
+        parameters=parameters or {},
+        lists=lists or {},
+        data_begin=min((event.time for event in accepted), default=0),
+        last_day=last_day,
+    )
+
+
+def hit(
+    detector: str,
+    row: Enriched,
+    observed: float,
+    subject: str | None = None,
+    counterparty: str | None = None,
+    time: int | None = None,
+) -> RawHit:
+    """Build a hit; the subject is the event's giver and the counterparty its receiver."""
+    event = row.event
+    return RawHit(
+        detector,
+        event.event_id,
+        float(observed),
+        subject or event.giver,
+        counterparty or event.receiver,
+        event.time if time is None else time,
+    )
