@@ -1,0 +1,161 @@
+"""Worked cases of the report: which findings show best what the engine saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trace_engine.reports import timeline
+from trace_engine.reports.words import JURISDICTIONS, word
+
+CASES = 3
+MOST_CANDIDATES = 300  # findings whose evidence is parsed in search of cases
+_GOOD_PATH = range(3, 17)  # events in a path that a reader can take in at a glance
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line below the drawing."""
+
+    label: str
+    value: str
+    mono: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One finding, drawn and told."""
+
+    family: str
+    title: str
+    subject: str
+    explanation: str
+    other: str
+    timeline: timeline.Timeline
+    facts: list[Fact] = field(default_factory=list)
+
+
+def parse_evidence(text: str | None) -> dict[str, Any]:
+    """Return a finding's evidence; empty if it has none or is no JSON object."""
+    if not text:
+        return {}
+    try:
+        evidence = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {}
+    return evidence if isinstance(evidence, dict) else {}
+
+
+def path_of(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the events of a finding's code, in order."""
+    path = evidence.get("path")
+    return [event for event in path if isinstance(event, dict)] if isinstance(path, list) else []
+
+
+def _candidates(findings: pa.Table, sellers: pa.Table) -> pa.Table:
+    """Return the findings to choose from: of the first sellers, most severe first, at most
+    ``MOST_CANDIDATES``, at most two a seller and detector."""
+    first = sellers.slice(0, 40).column("enterprise_id").combine_chunks()
+    ours = findings.filter(pc.is_in(findings.column("subject_id"), value_set=first))
+    if not ours.num_rows:
+        ours = findings.slice(0, 10_000)
+    place = pc.fill_null(pc.index_in(ours.column("subject_id"), value_set=first), 1 << 20)
+    quality = pc.equal(ours.column("family"), "data_quality")
+    order = pc.sort_indices(
+        pa.table(
+            {
+                "quality": pc.cast(quality, pa.int8()),
+                "place": place,
+                "severity": ours.column("severity"),
+                "id": ours.column("finding_id"),
+            }
+        ),
+        sort_keys=[
+            ("quality", "ascending"),
+            ("place", "ascending"),
+            ("severity", "descending"),
+            ("id", "ascending"),
+        ],
+    )
+    keys = ours.select(["subject_id", "detector"]).take(order).to_pydict()
+    seen: dict[tuple[str, str], int] = {}
+    kept: list[int] = []
+    for position, key in enumerate(zip(keys["subject_id"], keys["detector"], strict=True)):
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] <= 2:
+            kept.append(position)
+            if len(kept) == MOST_CANDIDATES:
+                break
+    return ours.take(order.take(pa.array(kept, pa.int64())))
+
+
+def choose(findings: pa.Table, sellers: pa.Table) -> list[dict[str, Any]]:
+    """Return up to three findings that differ in detector and subject and have a path to draw.
+
+    Suspected violations of the highest-ranked sellers come first; paths that fit on half a page
+    come before longer and shorter ones.
+    """
+    rows = _candidates(findings, sellers).to_pylist()
+    for row in rows:
+        row["path"] = path_of(parse_evidence(row["evidence"]))
+    rows = [row for row in rows if row["path"]]
+    rows.sort(
+        key=lambda row: (
+            row["family"] == "data_quality",
+            len(row["path"]) not in _GOOD_PATH,
+        )
+    )
+    chosen: list[dict[str, Any]] = []
+    for fields in (("detector", "subject_id"), ("detector",), ("finding_id",)):
+        for row in rows:
+            if len(chosen) == CASES:
+                return chosen
+            taken = [{other[name] for other in chosen} for name in fields]
+            if not any(row[name] in values for name, values in zip(fields, taken, strict=True)):
+                chosen.append(row)
+    return chosen
+
+
+def amount_text(value: float) -> str:
+    """Return an observed value or threshold without needless digits."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+
+
+def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:
+    """Return the case of one finding (a row of the findings table with its ``path``)."""
+    english = lang == "en"
+    subject = str(row["subject_id"] or "")
+    facts = [
+        Fact("Trace code" if english else "追溯码", str(row["code"] or ""), mono=True),
+        Fact(
+            "Observed / threshold" if english else "观测值 / 阈值",
+            f"{amount_text(row['observed'])} / {amount_text(row['threshold'])} {row['unit']}",
+        ),
+    ]
+    if (row["code_count"] or 0) > 1:
+        label = "Codes in this finding" if english else "涉及追溯码数"
+        facts.append(Fact(label, f"{row['code_count']:,}"))
+    if row["amount"] is not None:
+        facts.append(Fact("Amount" if english else "涉及金额", f"¥{row['amount']:,.2f}"))
+    facts += [
+        Fact("Basis" if english else "依据", str(row["basis"] or "")),
+        Fact(
+            "To act" if english else "处置机关",
+            word(JURISDICTIONS, row["jurisdiction"], lang),
+        ),
+        Fact("Finding" if english else "线索编号", str(row["finding_id"]), mono=True),
+    ]
+    return Case(
+        family=str(row["family"]),
+        title=str(row["title_en"] if english else row["title_zh"]),
+        subject=names.get(subject) or subject,
+        explanation=str(row["explanation_en"] if english else row["explanation_zh"]),
+        other="" if english else str(row["explanation_en"] or ""),
+        timeline=timeline.build(row["path"], set(row["event_ids"] or ()), lang),
+        facts=[fact for fact in facts if fact.value],
+    )

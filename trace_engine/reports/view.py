@@ -1,0 +1,382 @@
+"""What the report shows, as plain numbers and words: computed here, laid out by the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import PurePath
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trace_engine import __version__
+from trace_engine.reports import cases, charts
+from trace_engine.reports.timeline import place_name
+from trace_engine.reports.words import (
+    BY_DIGITS,
+    ENTERPRISE_TYPES,
+    EVIDENCE,
+    EVIDENCE_COLOURS,
+    OTHER_COLOUR,
+    REJECT_REASONS,
+    TIERS,
+    word,
+)
+
+TOP_SELLERS = 30
+SHOWN_INPUTS = 20
+BAR_WIDTH = 240  # of a score of 1, in SVG user units
+CONTRIBUTION = "contribution_"
+REASON_SEPARATORS = {"zh": "；", "en": "; "}
+
+
+class Scored(Protocol):
+    """What the outputs need of a :class:`trace_engine.scoring.Result`."""
+
+    findings: pa.Table  # schema FINDINGS
+    sellers: pa.Table  # of trace_engine.ranking.rank
+    exposure: pa.Table  # schema EXPOSURE
+    graph_edges: pa.Table  # schema GRAPH_EDGES
+    rejects: pa.Table  # schema REJECTS
+    coverage: dict[str, dict[str, Any]]  # detector -> judged, skipped (reason -> events), status
+    counts: dict[str, int]  # rows, events, duplicates, rejects
+    inputs: list[dict[str, Any]]  # path, bytes, sha256, rows
+    policy: Any
+    registry: Any
+    seconds_by_stage: dict[str, float]
+
+    def plan(self, budget: int, seed: int = 0) -> pa.Table:
+        """Return a sampling plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One big number at the top."""
+
+    value: str
+    label: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One coloured part of a score bar."""
+
+    x: float
+    width: float
+    colour: str
+    label: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SellerRow:
+    """One line of the ranking."""
+
+    rank: int
+    name: str
+    about: str
+    tier: str
+    score: float
+    parts: list[Part]
+    findings: int
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorBar:
+    """One detector's findings."""
+
+    title: str
+    other: str
+    count: int
+    load: str
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProvinceRow:
+    """One line of the table beside the province chart."""
+
+    name: str
+    violations: int
+    data: int
+    sellers: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageRow:
+    """What one detector judged."""
+
+    id: str
+    title: str
+    status: str
+    css: str
+    judged: int
+    skipped: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A label with a number and, where drawn, a colour or a share."""
+
+    label: str
+    count: int = 0
+    colour: str = ""
+    percent: float = 0
+    tier: str = ""
+
+
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each non-null value of a string column occurs."""
+    return {
+        str(item["values"]): int(item["counts"])
+        for item in pc.value_counts(column).to_pylist()
+        if item["values"] is not None
+    }
+
+
+def names_of(sellers: pa.Table) -> dict[str, str]:
+    """Return names of enterprises by id, where known."""
+    ids, names = (sellers.column(c).to_pylist() for c in ("enterprise_id", "name"))
+    return {str(i): str(n) for i, n in zip(ids, names, strict=True) if n}
+
+
+def seller_rows(sellers: pa.Table, lang: str, limit: int = TOP_SELLERS) -> list[SellerRow]:
+    """Return the first ``limit`` sellers, ready to be shown."""
+    rows = []
+    for row in sellers.slice(0, limit).to_pylist():
+        parts, x = [], 0.0
+        for name, value in row.items():
+            if not name.startswith(CONTRIBUTION) or not value or value < 5e-4:
+                continue
+            family = name[len(CONTRIBUTION) :]
+            width = round(BAR_WIDTH * value, 2)
+            colour = EVIDENCE_COLOURS.get(family, OTHER_COLOUR)
+            parts.append(Part(round(x, 2), width, colour, word(EVIDENCE, family, lang), value))
+            x += width
+        about = [word(ENTERPRISE_TYPES, row["type"], lang), place_name(row["region"], lang)]
+        if row["name"]:
+            about.append(row["enterprise_id"])
+        reasons = (row[f"reasons_{lang}"] or "").split(REASON_SEPARATORS[lang])
+        rows.append(
+            SellerRow(
+                rank=row["rank"],
+                name=row["name"] or row["enterprise_id"],
+                about=" · ".join(text for text in about if text),
+                tier=row["tier"],
+                score=row["score"],
+                parts=parts,
+                findings=row["findings_violation"] + row["findings_data_quality"],
+                reasons=[text for text in reasons if text],
+            )
+        )
+    return rows
+
+
+def _titles(findings: pa.Table) -> dict[str, tuple[str, str]]:
+    """Return Chinese and English titles by detector, from the catalogue and the findings."""
+    from trace_engine.detectors.registry import detector_classes
+
+    titles = {name: (cls.title_zh, cls.title_en) for name, cls in detector_classes().items()}
+    columns = ["detector", "title_zh", "title_en"]
+    unknown = findings.select(columns).filter(
+        pc.invert(pc.is_in(findings.column("detector"), value_set=pa.array(titles, pa.string())))
+    )
+    for row in unknown.group_by(columns).aggregate([]).to_pylist():
+        titles[row["detector"]] = (row["title_zh"], row["title_en"])
+    return titles
+
+
+def detector_bars(
+    findings: pa.Table, family: str, titles: Mapping[str, tuple[str, str]], events: int, lang: str
+) -> list[DetectorBar]:
+    """Return the detectors of one family that found something, most findings first."""
+    rows = findings.filter(pc.equal(findings.column("family"), family))
+    found = sorted(counted(rows.column("detector")).items(), key=lambda item: (-item[1], item[0]))
+    shares = charts.percentages([count for _, count in found])
+    unit = "/10k" if lang == "en" else "/万"
+    bars = []
+    for (detector, count), percent in zip(found, shares, strict=True):
+        zh, en = titles.get(detector, (detector, detector))
+        load = f"{10_000 * count / events:.2f}{unit}" if events else "–"
+        title, other = (en, "") if lang == "en" else (zh, en)
+        bars.append(DetectorBar(title, other, count, load, percent))
+    return bars
+
+
+def _province_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return counted(pc.utf8_slice_codeunits(column, 0, 2))
+
+
+def _by_day(findings: pa.Table) -> dict[date, tuple[int, int]]:
+    """Return suspected violations and data-quality findings of each Shanghai day."""
+    if not findings.num_rows:
+        return {}
+    table = pa.table(
+        {
+            "day": pc.local_timestamp(findings.column("event_time")).cast(pa.date32(), safe=False),
+            "data": pc.cast(pc.equal(findings.column("family"), "data_quality"), pa.int64()),
+        }
+    )
+    grouped = table.group_by("day").aggregate([("data", "sum"), ("data", "count")])
+    return {
+        row["day"]: (row["data_count"] - row["data_sum"], row["data_sum"])
+        for row in grouped.to_pylist()
+        if row["day"] is not None
+    }
+
+
+def period(exposure: pa.Table) -> str:
+    """Return the days of the first and last event: ``2025-01-01 – 2025-06-30``."""
+    first = pc.min(exposure.column("first_time")).as_py()
+    last = pc.max(exposure.column("last_time")).as_py()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        return "–"
+    return f"{first:%Y-%m-%d} – {last:%Y-%m-%d}"
+
+
+def coverage_rows(
+    coverage: Mapping[str, Mapping[str, Any]], titles: Mapping[str, tuple[str, str]], lang: str
+) -> list[CoverageRow]:
+    """Return what each detector judged; those that could not judge come first."""
+    english = lang == "en"
+    rows = []
+    for name, entry in coverage.items():
+        skipped = {str(k): int(v) for k, v in (entry.get("skipped") or {}).items() if v}
+        judged, total = int(entry.get("judged") or 0), sum(skipped.values())
+        if not judged:
+            status, css = ("not evaluated" if english else "未评估"), "no"
+        elif total:
+            status, css = ("in part" if english else "部分评估"), ""
+        else:
+            status, css = ("full" if english else "完整"), "ok"
+        reasons = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+        why = "; ".join(f"{reason}: {count:,}" for reason, count in reasons)
+        if not judged and not why:
+            why = "no event concerns it" if english else "没有相关事件"
+        title = titles.get(name, (name, name))[english]
+        rows.append(CoverageRow(name, title, status, css, judged, total, why))
+    rank = {"no": 0, "": 1, "ok": 2}
+    return sorted(rows, key=lambda row: (rank[row.css], row.id))
+
+
+def _provinces(result: Scored, lang: str) -> tuple[charts.TileMap, list[ProvinceRow]]:
+    findings, sellers = result.findings, result.sellers
+    bad = findings.filter(pc.equal(findings.column("family"), "suspected_violation"))
+    data = findings.filter(pc.equal(findings.column("family"), "data_quality"))
+    tiers = sellers.column("tier")
+    by_bad, by_data = (_province_counts(t.column("region")) for t in (bad, data))
+    known = _province_counts(sellers.column("region"))
+    high = _province_counts(
+        sellers.filter(pc.is_in(tiers, value_set=pa.array(["C", "D"]))).column("region")
+    )
+    highest = _province_counts(sellers.filter(pc.equal(tiers, "D")).column("region"))
+    rows = [
+        ProvinceRow(
+            BY_DIGITS[digits].en if lang == "en" else BY_DIGITS[digits].zh,
+            by_bad.get(digits, 0),
+            by_data.get(digits, 0),
+            known.get(digits, 0),
+            high.get(digits, 0),
+        )
+        for digits in sorted(
+            {*by_bad, *by_data, *known} & set(BY_DIGITS),
+            key=lambda d: (-by_bad.get(d, 0), -by_data.get(d, 0), d),
+        )
+    ]
+    return charts.tile_map(by_bad, highest, lang), rows[:12]
+
+
+def _tiles(result: Scored, violations: int, quality: int, lang: str) -> list[Tile]:
+    tiers = counted(result.sellers.column("tier"))
+    names = (
+        ("events scored", "sellers ranked", "high-risk sellers (tier D)")
+        + ("suspected violations", "data-quality findings", "rows rejected")
+        if lang == "en"
+        else ("已评分事件", "参与排名企业", "高风险企业（D 级）")
+        + ("涉嫌违规线索", "数据质量问题", "拒收行")
+    )
+    values = (
+        (result.counts["events"], ""),
+        (result.sellers.num_rows, ""),
+        (tiers.get("D", 0), "bad"),
+        (violations, "bad"),
+        (quality, "data"),
+        (result.counts["rejects"], ""),
+    )
+    return [Tile(f"{v:,}", name, kind) for name, (v, kind) in zip(names, values, strict=True)]
+
+
+def _inputs(result: Scored) -> list[dict[str, Any]]:
+    return [
+        {**entry, "name": PurePath(entry["path"]).name} for entry in result.inputs[:SHOWN_INPUTS]
+    ]
+
+
+def _reject_reasons(rejects: pa.Table, lang: str) -> list[Count]:
+    found = counted(rejects.column("reason"))
+    return [
+        Count(label=word(REJECT_REASONS, reason, lang), count=count)
+        for reason, count in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _split(counts: Mapping[str, int]) -> list[Count]:
+    total = max(counts["rows"], 1)
+    return [
+        Count("", counts[name], colour, round(100 * counts[name] / total, 3))
+        for name, colour in (("events", "#2a8f85"), ("duplicates", "#c9b458"), ("rejects", "#b3392f"))
+    ]
+
+
+def _score_key(sellers: pa.Table, lang: str) -> list[Count]:
+    top = sellers.slice(0, TOP_SELLERS)
+    return [
+        Count(word(EVIDENCE, family, lang), colour=EVIDENCE_COLOURS.get(family, OTHER_COLOUR))
+        for family in (n[len(CONTRIBUTION) :] for n in sellers.column_names if CONTRIBUTION in n)
+        if (pc.max(top.column(CONTRIBUTION + family)).as_py() or 0) >= 5e-4
+    ]
+
+
+def report(result: Scored, lang: str, policy_version: str) -> dict[str, Any]:
+    """Return everything the template shows."""
+    findings, sellers = result.findings, result.sellers
+    titles = _titles(findings)
+    families = counted(findings.column("family"))
+    violations = families.get("suspected_violation", 0)
+    quality = families.get("data_quality", 0)
+    events = result.counts["events"]
+    tile_map, province_rows = _provinces(result, lang)
+    names = names_of(sellers)
+    tiers = counted(sellers.column("tier"))
+    return {
+        "period": period(result.exposure),
+        "policy_version": policy_version,
+        "code_version": __version__,
+        "tiles": _tiles(result, violations, quality, lang),
+        "sellers": seller_rows(sellers, lang),
+        "seller_count": f"{sellers.num_rows:,}",
+        "score_key": _score_key(sellers, lang),
+        "tiers": [
+            Count(words.in_(lang), tiers.get(tier, 0), tier=tier) for tier, words in TIERS.items()
+        ],
+        "violations": violations,
+        "data_quality": quality,
+        "violation_bars": detector_bars(findings, "suspected_violation", titles, events, lang),
+        "data_bars": detector_bars(findings, "data_quality", titles, events, lang),
+        "trend": charts.trend(_by_day(findings), lang),
+        "map": tile_map,
+        "province_rows": province_rows,
+        "cases": [cases.build(row, names, lang) for row in cases.choose(findings, sellers)],
+        "counts": result.counts,
+        "split": _split(result.counts),
+        "inputs": _inputs(result),
+        "more_inputs": max(0, len(result.inputs) - SHOWN_INPUTS),
+        "reject_reasons": _reject_reasons(result.rejects, lang),
+        "coverage": coverage_rows(result.coverage, titles, lang),
+    }
