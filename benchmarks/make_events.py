@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,11 +41,39 @@ DRUGS, RESTRICTED_DRUGS = 2_000, 40
 SALES_A_BUYER = 3
 
 # One district of each province-level region of the mainland, GB/T 2260.
-REGIONS = (
-    "110105 120101 130104 140105 150102 210102 220102 230102 310104 320102 330106 340103 350102 "
-    "360102 370102 410105 420106 430102 440103 450103 460105 500103 510104 520102 530102 540102 "
-    "610103 620102 630102 640104 650102"
-).split()
+REGIONS = [
+    "110105",
+    "120101",
+    "130104",
+    "140105",
+    "150102",
+    "210102",
+    "220102",
+    "230102",
+    "310104",
+    "320102",
+    "330106",
+    "340103",
+    "350102",
+    "360102",
+    "370102",
+    "410105",
+    "420106",
+    "430102",
+    "440103",
+    "450103",
+    "460105",
+    "500103",
+    "510104",
+    "520102",
+    "530102",
+    "540102",
+    "610103",
+    "620102",
+    "630102",
+    "640104",
+    "650102",
+]
 PROVINCES = len(REGIONS)
 
 EVENT_TYPES = (
@@ -152,7 +181,11 @@ def _events_of_day_born(
     add_lots(numbers, 0, day)
     for hop in range(4):
         on = lots.wholesalers[numbers] >= hop
-        waits = random.integers(1, 6, len(numbers)) if hop == 0 else random.integers(2, 12, len(numbers))
+        waits = (
+            random.integers(1, 6, len(numbers))
+            if hop == 0
+            else random.integers(2, 12, len(numbers))
+        )
         shipped = day + waits
         received = shipped + random.integers(1, 4, len(numbers))
         add_lots(numbers[on], 2 * hop + 1, shipped[on])
@@ -262,7 +295,9 @@ class _Columns:
         giver = lots.path[lot, np.clip(hop, 0, 4)].astype(np.int64)
         receiver = lots.path[lot, np.clip(hop + 1, 0, 4)].astype(np.int64)
         again = step == SOLD_AGAIN
-        other = FIRST_RETAILER + (_mixed(code_number[again], 2) % np.uint64(40_000)).astype(np.int64)
+        other = FIRST_RETAILER + (_mixed(code_number[again], 2) % np.uint64(40_000)).astype(
+            np.int64
+        )
         giver[again] = np.where(other == giver[again], other + 1, other)
         origin = step == 0
         receipt = ~sale & ~origin & (step % 2 == 0)
@@ -282,9 +317,7 @@ class _Columns:
         price = np.where(sale, np.where(under, paid * 85 // 100, asked), price)
 
         buyer = _mixed(code_number, 5) % np.uint64(self.buyers)
-        hoarded = (drug < RESTRICTED_DRUGS) & (
-            _mixed(code_number, 6) % np.uint64(TO_HOARDERS) == 0
-        )
+        hoarded = (drug < RESTRICTED_DRUGS) & (_mixed(code_number, 6) % np.uint64(TO_HOARDERS) == 0)
         week = (day - FIRST_DAY) // 7
         hoarder = np.uint64(900_000_000 + week * self.hoarders) + buyer % np.uint64(self.hoarders)
         buyer = np.where(hoarded, hoarder, buyer)
@@ -362,19 +395,26 @@ def write_registry(folder: Path) -> None:
     pq.write_table(drugs, folder / "drugs.parquet")
 
 
-def make_events(events: int, seed: int, folder: Path) -> dict[str, object]:
-    """Write ``events.parquet`` and ``registry/`` to ``folder`` unless they are there already.
+class Made(NamedTuple):
+    """What was written; ``rows`` is close to ``events`` but not equal to it."""
 
-    Returns what was written: ``rows``, ``codes``, ``bytes``, ``seconds``. The number of rows is
-    close to ``events`` but not equal to it.
-    """
+    format: int
+    events: int
+    seed: int
+    rows: int
+    codes: int
+    bytes: int
+    seconds: float
+
+
+def make_events(events: int, seed: int, folder: Path) -> Made:
+    """Write ``events.parquet`` and ``registry/`` to ``folder`` unless they are there already."""
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "made.json"
-    wanted = {"format": FORMAT, "events": events, "seed": seed}
     if note.exists():
-        made: dict[str, object] = json.loads(note.read_text())
-        if wanted.items() <= made.items():
-            return made
+        there: dict[str, Any] = json.loads(note.read_text())
+        if (there["format"], there["events"], there["seed"]) == (FORMAT, events, seed):
+            return Made(**there)
     started = time.perf_counter()
     write_registry(folder / "registry")
     lots = _make_lots(events, seed)
@@ -400,7 +440,9 @@ def make_events(events: int, seed: int, folder: Path) -> dict[str, object]:
             table = columns.table(day, today[start : start + ROW_GROUP])
             if writer is None:
                 plain = [
-                    pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
+                    pa.field(
+                        f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type
+                    )
                     for f in table.schema
                 ]
                 text = {"event_id", "code", "order_code", "bill_code", "buyer_id"}
@@ -422,14 +464,16 @@ def make_events(events: int, seed: int, folder: Path) -> dict[str, object]:
     if pending_rows:
         writer.write_table(pa.concat_tables(pending), row_group_size=ROW_GROUP)
     writer.close()
-    made = {
-        **wanted,
-        "rows": columns.row,
-        "codes": len(lots.born) * LOT,
-        "bytes": path.stat().st_size,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    note.write_text(json.dumps(made))
+    made = Made(
+        format=FORMAT,
+        events=events,
+        seed=seed,
+        rows=columns.row,
+        codes=len(lots.born) * LOT,
+        bytes=path.stat().st_size,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+    note.write_text(json.dumps(made._asdict()))
     return made
 
 
@@ -441,7 +485,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     made = make_events(arguments.events, arguments.seed, arguments.out)
-    print(json.dumps(made))
+    print(json.dumps(made._asdict()))
     return 0
 
 

@@ -24,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,29 +92,30 @@ DICTIONARY_COLUMNS = (
 BATCH_ROWS = 262_144
 
 
+# Codes are 20 digits beginning with 8: as 64-bit numbers they sort faster than as text.
 CHAIN_SQL = f"""
-SELECT code,
+SELECT '8' || lpad(CAST(number AS VARCHAR), 19, '0') AS code,
        count(*) FILTER (NOT sale AND owner <> owner_before) AS hops,
-       count(*) FILTER (NOT sale AND owner <> owner_before
-                        AND substr(from_region, 1, 2) <> substr(to_region, 1, 2)) AS crossings,
+       count(*) FILTER (NOT sale AND owner <> owner_before AND crosses) AS crossings,
        count(*) FILTER (sale) AS sales,
        count(*) FILTER (sale AND from_id = actor_before
                         AND unit_price < price_before * {TOLERANCE}) AS inversions
 FROM (
-    SELECT *,
+    SELECT number, sale, owner, from_id, crosses, unit_price,
            coalesce(lag(owner) OVER history, from_id) AS owner_before,
            lag(actor_id) OVER history AS actor_before,
            lag(unit_price) OVER history AS price_before
     FROM (
-        SELECT code, event_time, event_type = 'retail_sale' AS sale, actor_id, from_id,
-               from_region, to_region, unit_price,
+        SELECT CAST(substr(code, 2) AS UBIGINT) AS number, event_time,
+               event_type = 'retail_sale' AS sale, actor_id, from_id, unit_price,
+               substr(from_region, 1, 2) <> substr(to_region, 1, 2) AS crosses,
                CASE WHEN event_type = 'retail_sale' THEN from_id
                     ELSE coalesce(to_id, actor_id) END AS owner
         FROM events
     )
-    WINDOW history AS (PARTITION BY code ORDER BY event_time)
+    WINDOW history AS (PARTITION BY number ORDER BY event_time)
 )
-GROUP BY code
+GROUP BY number
 HAVING hops >= {HOPS} OR crossings >= {CROSSINGS} OR sales >= 2 OR inversions > 0
 """
 
@@ -174,8 +176,8 @@ def duckdb(data: Path) -> tuple[Answers, dict[str, Any]]:
     }
 
 
-def polars(data: Path) -> tuple[Answers, dict[str, Any]]:
-    """Answer the questions with data frames: sort once, then compare each row with the one before."""
+def polars(data: Path, engine: str = "in-memory") -> tuple[Answers, dict[str, Any]]:
+    """Answer the questions with data frames: sort, then compare each row with the one before."""
     os.environ["POLARS_MAX_THREADS"] = str(THREADS)
     import polars as pl
 
@@ -186,19 +188,28 @@ def polars(data: Path) -> tuple[Answers, dict[str, Any]]:
     owner = pl.when(pl.col("sale")).then("from_id").otherwise(pl.coalesce("to_id", "actor_id"))
     before = pl.when(same).then(pl.col("owner").shift(1)).otherwise("from_id")
     hop = ~pl.col("sale") & (pl.col("owner") != before)
-    crossed = pl.col("from_region").str.slice(0, 2) != pl.col("to_region").str.slice(0, 2)
+    crosses = pl.col("from_region").str.slice(0, 2) != pl.col("to_region").str.slice(0, 2)
     inverted = (
         pl.col("sale")
         & same
         & (pl.col("from_id") == pl.col("actor_id").shift(1))
         & (pl.col("unit_price") < pl.col("unit_price").shift(1) * TOLERANCE)
     )
-    columns = ["code", "event_time", "actor_id", "from_id", "to_id", "from_region", "to_region"]
+    number = pl.col("code").str.slice(1).cast(pl.UInt64)
     chain = (
-        events.select(*columns, "unit_price", sale=sale)
+        events.select(
+            "event_time",
+            "actor_id",
+            "from_id",
+            "to_id",
+            "unit_price",
+            code=number,
+            sale=sale,
+            crosses=crosses,
+        )
         .with_columns(owner=owner)
         .sort("code", "event_time")
-        .select("code", "sale", hop=hop, crossed=hop & crossed, inverted=inverted)
+        .select("code", "sale", hop=hop, crossed=hop & pl.col("crosses"), inverted=inverted)
         .filter(pl.col("sale") | pl.col("hop"))
         .group_by("code")
         .agg(
@@ -213,7 +224,9 @@ def polars(data: Path) -> tuple[Answers, dict[str, Any]]:
             | (pl.col("sales") >= 2)
             | (pl.col("inversions") > 0)
         )
-    ).collect()
+        .with_columns(code=pl.lit("8") + pl.col("code").cast(pl.String).str.zfill(19))
+        .collect(engine=engine)
+    )
     chained = time.perf_counter() - started
     drugs = pl.scan_parquet(data / "registry" / "drugs.parquet")
     restricted = drugs.filter(pl.col("classes") == "ephedrine_compound").select("drug_id")
@@ -237,7 +250,7 @@ def polars(data: Path) -> tuple[Answers, dict[str, Any]]:
         packs=pl.col("quantity").cast(pl.Int64).sum(), fen=fen.sum()
     )
     answers = _split_chain(chain.to_arrow())
-    quotas_found, sellers_found = pl.collect_all([quotas, sellers])
+    quotas_found, sellers_found = pl.collect_all([quotas, sellers], engine=engine)
     answers["quotas"], answers["sellers"] = quotas_found.to_arrow(), sellers_found.to_arrow()
     seconds = time.perf_counter() - started
     return answers, {
@@ -247,10 +260,67 @@ def polars(data: Path) -> tuple[Answers, dict[str, Any]]:
     }
 
 
+def engine(data: Path) -> tuple[Answers, dict[str, Any]]:
+    """Run all detectors over the dump, then pick the answers out of the findings."""
+    import numba  # noqa: F401  (its import is start-up, as that of the other peers is)
+    import pyarrow.parquet  # noqa: F401
+
+    import trace_engine
+
+    started = time.perf_counter()
+    result = trace_engine.score([data / "events.parquet"], registry=data / "registry")
+    seconds = time.perf_counter() - started
+    return _engine_answers(result), {
+        "seconds": seconds,
+        "stages": dict(result.seconds_by_stage),
+        "findings": result.findings.num_rows,
+        "version": trace_engine.__version__,
+    }
+
+
+def _engine_answers(result: Any) -> Answers:
+    """Return our findings and exposures in the form of the peers' answers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    findings = result.findings
+
+    def of(detector: str) -> Any:
+        return findings.filter(pc.equal(findings["detector"], detector))
+
+    def most_by_code(detector: str, name: str) -> Any:
+        """Return each code with the largest value observed, integers."""
+        found = of(detector)
+        parents = pc.list_parent_indices(found["codes"])
+        codes = pa.table(
+            {
+                "code": pc.list_flatten(found["codes"]),
+                name: pc.cast(found["observed"].take(parents), pa.int64()),
+            }
+        )
+        return codes.group_by("code").aggregate([(name, "max")]).rename_columns(["code", name])
+
+    inverted = of("price_inversion")
+    quota = of("quota_rolling")
+    sellers = result.exposure.filter(pc.greater(result.exposure["packs_sold"], 0))
+    return {
+        "hops": most_by_code("repeated_transfer", "hops"),
+        "crossings": most_by_code("cross_region_resale", "crossings"),
+        "inversions": pa.table({"code": pc.unique(pc.list_flatten(inverted["codes"]))}),
+        "duplicates": most_by_code("duplicate_sale", "sales"),
+        "quotas": pa.table({"buyer_id": pc.unique(quota["buyer_id"])}),
+        "sellers": pa.table(
+            {"enterprise_id": sellers["enterprise_id"], "packs": sellers["packs_sold"]}
+        ),
+    }
+
+
 PEERS: dict[str, Callable[[Path], tuple[Answers, dict[str, Any]]]] = {
     "read": bare_read,
+    "engine": engine,
     "duckdb": duckdb,
     "polars": polars,
+    "polars-streaming": partial(polars, engine="streaming"),
 }
 
 
