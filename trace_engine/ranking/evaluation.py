@@ -162,7 +162,7 @@ def _scheme_report(findings: pa.Table, schemes: pa.Table, links: pa.Table) -> di
         named[scheme[seller[scheme] == subject[finding]]] = True
     delay = _delays(findings, schemes, scheme, finding)
     ids = schemes.column("scheme_id").to_pylist()
-    report = {}
+    report: dict[str, dict[str, Any]] = {}
     for name in sorted(set(detector_of)):
         rows = np.flatnonzero(np.array(detector_of, dtype=object) == name)
         known = delay[rows][~np.isnan(delay[rows])]

@@ -42,6 +42,17 @@ class Pairs:
     evidence: Float64  # shrunk nats
 
 
+def finding_nats(severity: Float64, codes: Float64, parameters: RankingParameters) -> Float64:
+    """Return the evidence of single findings, before exposure: shape of ``severity``, nats.
+
+    ``-ln(1 - certainty * severity)``, times ``1 + volume_weight * log10(codes)``.
+    """
+    sure = parameters.certainty * np.clip(np.nan_to_num(severity), 0.0, 1.0)
+    volume = 1.0 + parameters.volume_weight * np.log10(np.maximum(np.nan_to_num(codes), 1.0))
+    nats: Float64 = -np.log1p(-sure) * volume
+    return nats
+
+
 def background(
     observed: Float64, exposure: Float64, total_exposure: float, trim_share: float
 ) -> Float64:
@@ -92,8 +103,7 @@ def pair_evidence(
     """
     p = parameters
     severity = np.clip(np.nan_to_num(columns.severity), 0.0, 1.0)
-    nats = -np.log1p(-p.certainty * severity)
-    nats *= 1.0 + p.volume_weight * np.log10(np.maximum(np.nan_to_num(columns.codes), 1.0))
+    nats = finding_nats(severity, columns.codes, p)
     specific_share = np.clip((severity - p.specific_severity) / (1 - p.specific_severity), 0, 1)
     # Sums of floats depend on their order: fix it by value, so that the order of rows is nothing.
     order = np.lexsort((specific_share, nats, columns.detector, columns.seller))
