@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from columns import RowGroups, chosen, digits, strings
 
 Ints = npt.NDArray[np.int64]
 
@@ -41,39 +42,12 @@ DRUGS, RESTRICTED_DRUGS = 2_000, 40
 SALES_A_BUYER = 3
 
 # One district of each province-level region of the mainland, GB/T 2260.
-REGIONS = [
-    "110105",
-    "120101",
-    "130104",
-    "140105",
-    "150102",
-    "210102",
-    "220102",
-    "230102",
-    "310104",
-    "320102",
-    "330106",
-    "340103",
-    "350102",
-    "360102",
-    "370102",
-    "410105",
-    "420106",
-    "430102",
-    "440103",
-    "450103",
-    "460105",
-    "500103",
-    "510104",
-    "520102",
-    "530102",
-    "540102",
-    "610103",
-    "620102",
-    "630102",
-    "640104",
-    "650102",
-]
+REGION_CODES = (
+    "110105 120101 130104 140105 150102 210102 220102 230102 310104 320102 330106 340103 350102 "
+    "360102 370102 410105 420106 430102 440103 450103 460105 500103 510104 520102 530102 540102 "
+    "610103 620102 630102 640104 650102"
+)
+REGIONS = REGION_CODES.split()
 PROVINCES = len(REGIONS)
 
 EVENT_TYPES = (
@@ -89,6 +63,8 @@ COMMISSIONING, PRODUCTION_SHIPMENT, SALE_SHIPMENT, RECEIPT, SALE = range(5)
 # integer, so that sorting the integers sorts by time and always in the same way.
 STEP_BITS, UNIT_BITS, LOT_BITS = 5, 6, 34
 SOLD, SOLD_AGAIN = 30, 31  # steps; 0 commissioning, then shipments (odd) and receipts (even)
+
+TEXT_COLUMNS = {"event_id", "code", "order_code", "bill_code", "buyer_id"}
 
 # Share of sales (one in so many).
 SOLD_TWICE, UNDER_COST, TO_HOARDERS = 4_000, 5_000, 50
@@ -211,66 +187,17 @@ def _events_of_day_born(
     return np.concatenate(days), np.concatenate(packed)
 
 
-_FOUR_DIGITS = np.array(
-    [[ord(c) for c in f"{number:04d}"] for number in range(10_000)], dtype=np.uint8
-)
-
-
-def _digits(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint8]:
-    """Return ``values`` as zero-padded decimal text, shape ``(n, width)``."""
-    groups = -(-width // 4)
-    text = np.empty((len(values), groups * 4), np.uint8)
-    rest = values.astype(np.uint64)
-    for group in range(groups - 1, -1, -1):
-        rest, last = np.divmod(rest, np.uint64(10_000))
-        text[:, group * 4 : group * 4 + 4] = _FOUR_DIGITS[last.astype(np.intp)]
-    return text[:, groups * 4 - width :]
-
-
-def _strings(
-    letter: str | npt.NDArray[np.uint8],
-    digits: npt.NDArray[np.uint8],
-    present: npt.NDArray[np.bool_] | None = None,
-) -> pa.Array:
-    """Return an Arrow string array: one letter, then ``digits``; null where not ``present``.
-
-    ``digits`` has one row for each present value.
-    """
-    text = np.empty((len(digits), digits.shape[1] + 1), np.uint8)
-    text[:, 0] = ord(letter) if isinstance(letter, str) else letter
-    text[:, 1:] = digits
-    width = text.shape[1]
-    rows = len(digits) if present is None else len(present)
-    offsets = np.zeros(rows + 1, np.int32)
-    if present is None:
-        offsets[1:] = np.arange(1, rows + 1, dtype=np.int64) * width
-        validity = None
-    else:
-        np.cumsum(present * np.int32(width), out=offsets[1:])
-        validity = pa.py_buffer(np.packbits(present, bitorder="little"))
-    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(text)]
-    return pa.Array.from_buffers(pa.string(), rows, buffers)
-
-
-def _chosen(
-    index: Ints, dictionary: pa.Array, present: npt.NDArray[np.bool_] | None = None
-) -> pa.Array:
-    """Return ``dictionary[index]`` as an Arrow dictionary array; null where not ``present``."""
-    mask = None if present is None else ~present
-    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32), mask=mask), dictionary)
-
-
 class _Columns:
     """Turn packed events into the columns of the canonical event table."""
 
     def __init__(self, lots: Lots, events: int) -> None:
         self.lots = lots
-        self.parties = _strings("E", _digits(np.arange(ENTERPRISES, dtype=np.uint64), 9))
-        self.drugs = _strings("8", _digits(100_000 + np.arange(DRUGS, dtype=np.uint64), 6))
+        self.parties = strings("E", digits(np.arange(ENTERPRISES, dtype=np.uint64), 9))
+        self.drugs = strings("8", digits(100_000 + np.arange(DRUGS, dtype=np.uint64), 6))
         self.regions = pa.array(REGIONS)
         self.types = pa.array(EVENT_TYPES)
         batches = np.arange(DAYS * 100, dtype=np.uint64)
-        self.batches = _strings("B", _digits(batches, 6))
+        self.batches = strings("B", digits(batches, 6))
         self.region_of = _enterprise_regions()
         self.base_price = np.exp(np.random.default_rng(1).normal(7.6, 0.8, DRUGS)).astype(np.int64)
         self.base_price += 300  # fen
@@ -337,26 +264,26 @@ class _Columns:
         timestamp = pa.timestamp("us")
         return pa.table(
             {
-                "event_id": _strings("N", _digits(numbers, 14)),
+                "event_id": strings("N", digits(numbers, 14)),
                 "event_time": pa.array(when, timestamp),
                 "record_time": pa.array(when + late * 1_000_000, timestamp),
-                "event_type": _chosen(kind, self.types),
-                "code": _strings("8", _digits(value, 19)),
-                "actor_id": _chosen(np.where(receipt, receiver, giver), self.parties),
-                "from_id": _chosen(giver, self.parties, ~origin),
-                "to_id": _chosen(receiver, self.parties, ~sale & ~origin),
-                "from_region": _chosen(self.region_of[giver], self.regions, ~origin),
-                "to_region": _chosen(self.region_of[receiver], self.regions, ~sale),
-                "drug_id": _chosen(drug, self.drugs),
-                "batch_no": _chosen(batch, self.batches),
+                "event_type": chosen(kind, self.types),
+                "code": strings("8", digits(value, 19)),
+                "actor_id": chosen(np.where(receipt, receiver, giver), self.parties),
+                "from_id": chosen(giver, self.parties, ~origin),
+                "to_id": chosen(receiver, self.parties, ~sale & ~origin),
+                "from_region": chosen(self.region_of[giver], self.regions, ~origin),
+                "to_region": chosen(self.region_of[receiver], self.regions, ~sale),
+                "drug_id": chosen(drug, self.drugs),
+                "batch_no": chosen(batch, self.batches),
                 "expiry_date": pa.array((lots.born[lot] + 730).astype(np.int32), pa.date32()),
                 "unit_price": pa.array(price / 100.0, mask=origin),
                 "quantity": pa.array(np.ones(rows, np.int32)),
-                "bill_code": _strings(letter, _digits(bill.astype(np.uint64), 11)),
-                "order_code": _strings(
-                    "O", _digits((code_number * 2 + again)[sale].astype(np.uint64), 12), sale
+                "bill_code": strings(letter, digits(bill.astype(np.uint64), 11)),
+                "order_code": strings(
+                    "O", digits((code_number * 2 + again)[sale].astype(np.uint64), 12), sale
                 ),
-                "buyer_id": _strings("B", _digits(buyer[sale], 10), sale),
+                "buyer_id": strings("B", digits(buyer[sale], 10), sale),
             }
         )
 
@@ -368,7 +295,7 @@ def write_registry(folder: Path) -> None:
         ["manufacturer", "wholesaler", "pharmacy", "public_hospital"],
         [MAKERS, WHOLESALERS, PHARMACIES, HOSPITALS],
     )
-    ids = _strings("E", _digits(np.arange(ENTERPRISES, dtype=np.uint64), 9))
+    ids = strings("E", digits(np.arange(ENTERPRISES, dtype=np.uint64), 9))
     enterprises = pa.table(
         {
             "enterprise_id": ids,
@@ -384,7 +311,7 @@ def write_registry(folder: Path) -> None:
     pq.write_table(enterprises, folder / "enterprises.parquet")
     drugs = pa.table(
         {
-            "drug_id": _strings("8", _digits(100_000 + np.arange(DRUGS, dtype=np.uint64), 6)),
+            "drug_id": strings("8", digits(100_000 + np.arange(DRUGS, dtype=np.uint64), 6)),
             "generic_name": pa.array([f"药品{number}" for number in range(DRUGS)]),
             "holder_id": ids.take(pa.array(np.arange(DRUGS) % MAKERS)),
             "classes": pa.array(
@@ -421,9 +348,7 @@ def make_events(events: int, seed: int, folder: Path) -> Made:
     random = np.random.default_rng(seed + 1)
     columns = _Columns(lots, events)
     waiting: dict[int, list[Ints]] = {}
-    pending: list[pa.Table] = []
-    pending_rows = 0
-    writer: pq.ParquetWriter | None = None
+    output: RowGroups | None = None
     path = folder / "events.parquet"
     for day in range(FIRST_DAY, FIRST_DAY + DAYS):
         first, last = np.searchsorted(lots.born, (day, day + 1))
@@ -438,32 +363,11 @@ def make_events(events: int, seed: int, folder: Path) -> Made:
         today = np.sort(np.concatenate(waiting.pop(day)))
         for start in range(0, len(today), ROW_GROUP):
             table = columns.table(day, today[start : start + ROW_GROUP])
-            if writer is None:
-                plain = [
-                    pa.field(
-                        f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type
-                    )
-                    for f in table.schema
-                ]
-                text = {"event_id", "code", "order_code", "bill_code", "buyer_id"}
-                writer = pq.ParquetWriter(
-                    path,
-                    table.schema,
-                    compression="zstd",
-                    use_dictionary=[f.name for f in plain if f.name not in text],
-                    store_schema=False,
-                )
-            pending.append(table)
-            pending_rows += table.num_rows
-        while pending_rows >= ROW_GROUP:
-            together = pa.concat_tables(pending)
-            writer.write_table(together.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
-            pending = [together.slice(ROW_GROUP)]
-            pending_rows -= ROW_GROUP
-    assert writer is not None
-    if pending_rows:
-        writer.write_table(pa.concat_tables(pending), row_group_size=ROW_GROUP)
-    writer.close()
+            output = output or RowGroups(path, table.schema, ROW_GROUP, TEXT_COLUMNS)
+            output.write(table)
+    if output is None:
+        raise ValueError(f"no event in {events} asked for")
+    output.close()
     made = Made(
         format=FORMAT,
         events=events,

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 THREADS = 2
 QUESTIONS = ("hops", "crossings", "inversions", "duplicates", "quotas", "sellers")
@@ -176,7 +176,9 @@ def duckdb(data: Path) -> tuple[Answers, dict[str, Any]]:
     }
 
 
-def polars(data: Path, engine: str = "in-memory") -> tuple[Answers, dict[str, Any]]:
+def polars(
+    data: Path, engine: Literal["in-memory", "streaming"] = "in-memory"
+) -> tuple[Answers, dict[str, Any]]:
     """Answer the questions with data frames: sort, then compare each row with the one before."""
     os.environ["POLARS_MAX_THREADS"] = str(THREADS)
     import polars as pl
