@@ -99,11 +99,23 @@ def _use_folder(dispatcher: Any, folder: str) -> bool:
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` without the GIL on first call and keep the result on disk."""
+    return _compile(function, forceinline=False)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Like :func:`kernel`, for small functions called per event: folded into their callers.
+
+    A call that is not folded costs a reference count up and down for each array it is given.
+    """
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Callable[P, R], *, forceinline: bool) -> Callable[P, R]:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return function
     import numba
 
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher = numba.njit(nogil=True, error_model="numpy", forceinline=forceinline)(function)
     folder = cache_folder()
     if folder is not None:
         _use_folder(dispatcher, folder)

@@ -29,6 +29,8 @@ SALE_DATE_ONLY = 131072  # with REPEAT_SALE, AFTER_SALE: the sale before is date
 VOID_UNMATCHED = 262144  # a void that names no known event of the code
 SOURCE_CHECKED = 524288  # the giver's source was checked (owner on record)
 
+_EPOCH_2000 = 946_684_800  # s from 1970-01-01 to 2000-01-01
+
 
 @dataclass(slots=True)
 class Overdue:
@@ -43,7 +45,7 @@ class Overdue:
 class Custody:
     """Columns of a slice that custody fills, each of shape ``(n,)``.
 
-    Columns marked * hold a value only where the named signal is set; elsewhere they are undefined.
+    What only few events need is not spread over columns: ask by rows, through the methods.
     """
 
     signal: npt.NDArray[np.uint32]
@@ -54,11 +56,9 @@ class Custody:
     owner_before: npt.NDArray[np.int32]  # -1 unknown
     cost: npt.NDArray[np.int32]  # fen the giver paid for this very code; -1 unknown
     previous: npt.NDArray[np.int64]  # log number of the code's event before this one; -1
-    sale_giver: npt.NDArray[np.int32]  # * REPEAT_SALE, AFTER_SALE: who sold it before
-    sale_time: npt.NDArray[np.int64]  # * REPEAT_SALE, AFTER_SALE: when (µs, whole seconds)
-    last_time: npt.NDArray[np.int64]  # * PLACED: time of the scan before (µs, whole seconds)
-    last_place: npt.NDArray[np.int16]  # * PLACED: region index of the scan before
-    place: npt.NDArray[np.int16]  # * PLACED: region index of this scan
+    events: npt.NDArray[np.void]  # records (core.packing.EVENT) in shard order
+    results: npt.NDArray[np.void]  # records (core.packing.RESULT) in shard order
+    position: npt.NDArray[np.int64]  # row -> its place in those; -1 if custody left it out
     overdue_shipments: Overdue
     overdue_receipts: Overdue
 
@@ -66,3 +66,30 @@ class Custody:
         """Return the rows on which any of ``bits`` is set."""
         found: Any = np.flatnonzero(self.signal & np.uint32(bits))
         return found
+
+    def sale_giver(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Who sold the code before. Only where REPEAT_SALE or AFTER_SALE is set."""
+        found: Any = self.results["sale_giver"][self.position[rows]]
+        return found
+
+    def sale_time(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When it was sold before (µs, whole seconds). Only where REPEAT_SALE or AFTER_SALE."""
+        return _microseconds(self.results["sale_seconds"][self.position[rows]])
+
+    def last_time(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When it was scanned before at another place (µs, whole seconds). Only where PLACED."""
+        return _microseconds(self.results["last_seconds"][self.position[rows]])
+
+    def last_place(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+        """Region index of that scan. Only where PLACED."""
+        found: Any = self.results["last_place"][self.position[rows]]
+        return found
+
+    def place(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+        """Region index where the event itself was scanned, -1 where that is not certain."""
+        found: Any = self.events["place"][self.position[rows]]
+        return found
+
+
+def _microseconds(seconds: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    return (seconds.astype(np.int64) + _EPOCH_2000) * 1_000_000

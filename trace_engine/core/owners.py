@@ -1,0 +1,106 @@
+"""The stack of owners of one code: three parties in the line, deeper ones in linked nodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.core.kernel import inlined
+
+# What custody must know of a party, addressed by its id.
+PARTY = np.dtype([("group", np.int32), ("province", np.int32)])
+
+
+class Owners(NamedTuple):
+    """Linked nodes of one shard: ``nodes`` (m, 2) of party and next; ``used`` [lines, nodes]."""
+
+    nodes: npt.NDArray[np.int32]
+    used: npt.NDArray[np.int64]
+
+
+@inlined
+def related(parties: npt.NDArray[np.void], a: np.int32, group: np.int32, b: np.int32) -> bool:
+    """Whether ``a`` (of registered group ``group``, -1 none) and ``b`` are one or of one group."""
+    if a == b:
+        return True
+    if a < 0 or b < 0 or group < 0:
+        return False
+    return bool(parties[b].group == group)
+
+
+@inlined
+def province_of(
+    parties: npt.NDArray[np.void], party: np.int32, giver: np.int32, of_giver: np.int64
+) -> np.int64:
+    """Province (11..82, 0 unknown) of an owner; ``of_giver`` is known of the event's giver."""
+    if party == giver:
+        return np.int64(of_giver)
+    if party < 0:
+        return np.int64(0)
+    return np.int64(parties[party].province)
+
+
+@inlined
+def push_owner(line: np.void, owners: Owners, party: np.int32, by_hop: bool, crossed: bool) -> None:
+    """Make ``party`` the owner, above those before."""
+    if line.owner >= 0:
+        if line.previous >= 0:
+            if line.tail == -1:
+                line.tail = line.previous
+            else:
+                if line.tail >= 0:
+                    node = owners.used[1]
+                    owners.used[1] = node + 1
+                    owners.nodes[node, 0] = line.tail
+                    owners.nodes[node, 1] = -1
+                    line.tail = np.int32(-(node + 2))
+                node = owners.used[1]
+                owners.used[1] = node + 1
+                owners.nodes[node, 0] = line.previous
+                owners.nodes[node, 1] = line.tail
+                line.tail = np.int32(-(node + 2))
+        line.previous = line.owner
+    line.owner = party
+    line.hop_bits = np.uint8(((line.hop_bits << 1) | (1 if by_hop else 0)) & 0xFF)
+    line.crossed_bits = np.uint8(((line.crossed_bits << 1) | (1 if crossed else 0)) & 0xFF)
+
+
+@inlined
+def pop_owner(line: np.void, owners: Owners) -> None:
+    """Take the owner off the stack; the one below becomes owner."""
+    line.owner = line.previous
+    if line.tail >= 0:
+        line.previous = line.tail
+        line.tail = np.int32(-1)
+    elif line.tail == -1:
+        line.previous = np.int32(-1)
+    else:
+        node = -np.int64(line.tail) - 2
+        line.previous = owners.nodes[node, 0]
+        line.tail = owners.nodes[node, 1]
+    line.hop_bits = np.uint8(line.hop_bits >> 1)
+    line.crossed_bits = np.uint8(line.crossed_bits >> 1)
+
+
+@inlined
+def owned_before(line: np.void, owners: Owners, party: np.int32) -> bool:
+    """Whether ``party`` stands in the stack below the owner."""
+    if line.owner < 0:
+        return False
+    if line.previous == party:
+        return True
+    tail = line.tail
+    while tail < -1:
+        node = -np.int64(tail) - 2
+        if owners.nodes[node, 0] == party:
+            return True
+        tail = owners.nodes[node, 1]
+    return bool(tail >= 0 and tail == party)
+
+
+@inlined
+def owns_anywhere(line: np.void, owners: Owners, party: np.int32) -> bool:
+    """Whether ``party`` stands anywhere in the stack."""
+    return bool(line.owner == party or owned_before(line, owners, party))
