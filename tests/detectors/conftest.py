@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,23 +142,16 @@ class World:
         )
         n = len(ordered)
         signal = [self._signal(e) for e in ordered]
-        custody = Custody(
-            signal=np.array(signal, np.uint32),
-            hops=np.zeros(n, np.uint8),
-            crossings=np.zeros(n, np.uint8),
-            run=np.zeros(n, np.uint8),
-            sales=np.zeros(n, np.uint8),
-            owner_before=np.full(n, -1, np.int32),
-            cost=np.array([e.get("cost", -1) for e in ordered], np.int32),
-            previous=np.full(n, -1, np.int64),
-            sale_giver=np.full(n, -1, np.int32),
-            sale_time=np.zeros(n, np.int64),
-            last_time=np.zeros(n, np.int64),
-            last_place=np.full(n, -1, np.int16),
-            place=np.full(n, -1, np.int16),
-            overdue_shipments=NO_OVERDUE,
-            overdue_receipts=NO_OVERDUE,
-        )
+        columns_of_custody: dict[str, Any] = {
+            field.name: np.zeros(n, np.int32) for field in fields(Custody)
+        }
+        columns_of_custody |= {
+            "signal": np.array(signal, np.uint32),
+            "cost": np.array([e.get("cost", -1) for e in ordered], np.int32),
+            "overdue_shipments": NO_OVERDUE,
+            "overdue_receipts": NO_OVERDUE,
+        }
+        custody = Custody(**columns_of_custody)
         base, self.seq = self.seq, self.seq + n
         registry = FakeRegistry(self.vocabulary, self.enterprises, self.drugs, self.recalls)
         return Slice(

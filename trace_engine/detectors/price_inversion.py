@@ -80,9 +80,9 @@ _ROLE = np.array([int(INFO[kind].role) for kind in EventKind], np.int8)
 # What a remembered row is
 _PURCHASE, _SALE, _JUDGED_SALE = 0, 1, 2
 
-# Columns of the stock of a key
-_VALUE, _PACKS, _LAST_VALUE, _LAST_PACKS = 0, 1, 2, 3
-_DAY_VALUE, _DAY_PACKS, _DATED_VALUE, _DATED_PACKS = 4, 5, 6, 7  # zero outside a day
+# Columns of the stock of a key: one cache line. PACKS below 0: the stock is empty, and VALUE / -PACKS
+# is the last known cost. Those of the day are 0 outside a day.
+_VALUE, _PACKS, _DAY_VALUE, _DAY_PACKS, _DATED_VALUE, _DATED_PACKS, _SOLD, _PARENT = range(8)
 _STOCK_COLUMNS = 8
 
 _BASIS_ZH = np.array(["该追溯码的购进价", "同批号加权平均购进价", "同品种加权平均购进价"])
@@ -112,9 +112,13 @@ def _select(
     near_expiry_days: int,
     rows: npt.NDArray[np.int64],
     what: npt.NDArray[np.uint8],
+    holder: npt.NDArray[np.int32],
     counts: npt.NDArray[np.int64],
 ) -> int:
-    """Write rows and what they are; return how many. ``counts``: judged, then by reason."""
+    """Write rows, what they are and whose stock they touch; return how many.
+
+    ``counts``: judged, then by reason.
+    """
     m = 0
     for i in range(kind.shape[0]):
         role = role_of[kind[i]]
@@ -125,6 +129,7 @@ def _select(
         if bought and price[i] > 0 and not gift:
             rows[m] = i
             what[m] = _PURCHASE
+            holder[m] = target[i]
             m += 1
         if role == _SHIP:
             if kind[i] == _DIRECT or target[i] < 0 or target[i] == source[i]:
@@ -141,6 +146,7 @@ def _select(
             counts[3] += 1
         else:
             rows[m] = i
+            holder[m] = source[i]
             day = time[i] // _DAY
             if expiry[i] != _MISSING_DAY and expiry[i] - day <= near_expiry_days:
                 what[m] = _SALE
@@ -153,11 +159,40 @@ def _select(
 
 
 @kernel
+def _gather(
+    index: npt.NDArray[np.int64],
+    seq_base: int,
+    time: npt.NDArray[np.int64],
+    event_key: npt.NDArray[np.uint64],
+    drug: npt.NDArray[np.int32],
+    batch_no: npt.NDArray[np.int32],
+    price: npt.NDArray[np.int32],
+    quantity: npt.NDArray[np.int32],
+    cost: npt.NDArray[np.int32],
+    long: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.uint64],
+    short: npt.NDArray[np.int32],
+) -> None:
+    """Copy the columns of the rows ``index`` in one pass: into seq and time, key, and the rest."""
+    for i in range(index.shape[0]):
+        row = index[i]
+        long[0, i] = seq_base + row
+        long[1, i] = time[row]
+        keys[i] = event_key[row]
+        short[0, i] = drug[row]
+        short[1, i] = batch_no[row]
+        short[2, i] = price[row]
+        short[3, i] = max(quantity[row], np.int32(1))
+        short[4, i] = cost[row]
+
+
+@kernel
 def _keys(
     slots: npt.NDArray[np.int32],
     words: npt.NDArray[np.uint64],
     used: npt.NDArray[np.int64],
-    parent: npt.NDArray[np.int32],
+    stock: npt.NDArray[np.int64],
+    what: npt.NDArray[np.uint8],
     holder: npt.NDArray[np.int32],
     drug: npt.NDArray[np.int32],
     batch_no: npt.NDArray[np.int32],
@@ -169,14 +204,20 @@ def _keys(
     Returns the row that found no room (two keys a row may be new), or the length.
     """
     n = holder.shape[0]
+    # The codes of a bill follow each other, each with its purchase and its sale: remember the last
+    # row of either and look a key up only when it changes.
+    last = np.full(2, -1, np.int64)
     for i in range(begin, n):
+        side = 0 if what[i] == _PURCHASE else 1
+        j = last[side]
+        last[side] = i
         if (
-            i > begin
-            and holder[i] == holder[i - 1]
-            and drug[i] == drug[i - 1]
-            and batch_no[i] == batch_no[i - 1]
+            j >= 0
+            and holder[i] == holder[j]
+            and drug[i] == drug[j]
+            and batch_no[i] == batch_no[j]
         ):
-            ids[i] = ids[i - 1]
+            ids[i] = ids[j]
             continue
         if used[0] + 2 > words.shape[0]:
             return i
@@ -184,19 +225,20 @@ def _keys(
         before = used[0]
         key = add_key(slots, words, used, first, np.uint64(np.int64(batch_no[i]) + 1))
         if used[0] > before:
-            parent[key] = np.int32(add_key(slots, words, used, first, np.uint64(0)))
-            parent[parent[key]] = parent[key]
+            drug_key = add_key(slots, words, used, first, np.uint64(0))
+            stock[key, _PARENT] = drug_key
+            stock[drug_key, _PARENT] = drug_key
         ids[i] = np.int32(key)
     return n
 
 
 @kernel
-def _cost(stock: npt.NDArray[np.int64], key: int, value: np.int64, packs: np.int64) -> float:
+def _cost(value: np.int64, packs: np.int64, last_value: np.int64, last_packs: np.int64) -> float:
     """Return the cost in fen of a stock of ``value`` and ``packs``, or -1."""
     if packs > 0:
         return float(value) / float(packs)
-    if stock[key, _LAST_PACKS] > 0:
-        return float(stock[key, _LAST_VALUE]) / float(stock[key, _LAST_PACKS])
+    if last_packs > 0:
+        return float(last_value) / float(last_packs)
     return -1.0
 
 
@@ -213,26 +255,30 @@ def _lower(a: float, b: float) -> float:
 @kernel
 def _cost_of_key(stock: npt.NDArray[np.int64], key: int, date_only: bool) -> float:
     """Return the cost a sale at this point of the day is judged against, or -1."""
-    value, packs = stock[key, _VALUE], stock[key, _PACKS]
+    value = packs = last_value = last_packs = np.int64(0)
+    if stock[key, _PACKS] > 0:
+        value, packs = stock[key, _VALUE], stock[key, _PACKS]
+    else:
+        last_value, last_packs = stock[key, _VALUE], -stock[key, _PACKS]
     all_value = value + stock[key, _DAY_VALUE] + stock[key, _DATED_VALUE]
     all_packs = packs + stock[key, _DAY_PACKS] + stock[key, _DATED_PACKS]
     if not date_only:
         value += stock[key, _DAY_VALUE]
         packs += stock[key, _DAY_PACKS]
-    return _lower(_cost(stock, key, value, packs), _cost(stock, key, all_value, all_packs))
+    return _lower(
+        _cost(value, packs, last_value, last_packs),
+        _cost(all_value, all_packs, last_value, last_packs),
+    )
 
 
 @kernel
 def _judge(
-    stock: npt.NDArray[np.int64],
-    key: int,
-    drug_key: int,
-    date_only: bool,
-    code_cost: int,
+    stock: npt.NDArray[np.int64], key: np.int64, date_only: bool, code_cost: int
 ) -> tuple[float, int]:
     """Return the cost of a sale (-1 unknown) and its basis (0 code, 1 batch, 2 drug)."""
     if code_cost > 0:
         return float(code_cost), 0
+    drug_key = stock[key, _PARENT]
     if key != drug_key:
         cost = _cost_of_key(stock, key, date_only)
         if cost >= 0.0:
@@ -241,23 +287,45 @@ def _judge(
 
 
 @kernel
-def _close(stock: npt.NDArray[np.int64], sold: npt.NDArray[np.int64], key: int) -> None:
+def _buy(
+    stock: npt.NDArray[np.int64], key: np.int64, column: int, price: int, packs: int
+) -> None:
+    """Add a purchase to the day's value and packs that begin at ``column``."""
+    stock[key, column] += np.int64(price) * np.int64(packs)
+    stock[key, column + 1] += packs
+
+
+@kernel
+def _touch(
+    stock: npt.NDArray[np.int64], key: np.int64, touched: npt.NDArray[np.int64], m: int
+) -> int:
+    """Note ``key`` as touched today if it is not yet; return the number of touched keys."""
+    if (stock[key, _SOLD] | stock[key, _DAY_PACKS] | stock[key, _DATED_PACKS]) == 0:
+        touched[m] = key
+        return m + 1
+    return m
+
+
+@kernel
+def _close(stock: npt.NDArray[np.int64], key: np.int64) -> None:
     """Put the day's purchases into the stock of ``key`` and take out what was sold."""
-    value = stock[key, _VALUE] + stock[key, _DAY_VALUE] + stock[key, _DATED_VALUE]
-    packs = stock[key, _PACKS] + stock[key, _DAY_PACKS] + stock[key, _DATED_PACKS]
-    for column in range(_DAY_VALUE, _STOCK_COLUMNS):
+    value = stock[key, _DAY_VALUE] + stock[key, _DATED_VALUE]
+    packs = stock[key, _DAY_PACKS] + stock[key, _DATED_PACKS]
+    sold = stock[key, _SOLD]
+    if stock[key, _PACKS] > 0:
+        value += stock[key, _VALUE]
+        packs += stock[key, _PACKS]
+    if packs > 0:
+        if sold >= packs:
+            packs = -packs
+        elif sold > 0:
+            # floor(value × sold / packs) without leaving 64 bits
+            value -= (value // packs) * sold + (value % packs) * sold // packs
+            packs -= sold
+        stock[key, _VALUE] = value
+        stock[key, _PACKS] = packs
+    for column in range(_DAY_VALUE, _SOLD + 1):
         stock[key, column] = 0
-    if packs > 0 and sold[key] >= packs:
-        stock[key, _LAST_VALUE] = value
-        stock[key, _LAST_PACKS] = packs
-        value = packs = 0
-    elif packs > 0:
-        # floor(value × sold / packs) without leaving 64 bits
-        value -= (value // packs) * sold[key] + (value % packs) * sold[key] // packs
-        packs -= sold[key]
-    stock[key, _VALUE] = value
-    stock[key, _PACKS] = packs
-    sold[key] = 0
 
 
 @kernel
@@ -268,9 +336,8 @@ def _advance(
     packs: npt.NDArray[np.int32],
     code_cost: npt.NDArray[np.int32],
     ids: npt.NDArray[np.int32],
-    parent: npt.NDArray[np.int32],
     stock: npt.NDArray[np.int64],
-    sold: npt.NDArray[np.int64],
+    touched: npt.NDArray[np.int64],
     tolerance: float,
     fired: npt.NDArray[np.int64],
     fired_cost: npt.NDArray[np.float64],
@@ -282,54 +349,52 @@ def _advance(
     low = 0
     while low < n:
         day_begin = (time[low] // _DAY) * _DAY
+        k = 0  # keys touched today
         dated_end = low
-        while dated_end < n and time[dated_end] == day_begin:
-            dated_end += 1
-        for i in range(low, dated_end):
-            if what[i] == _PURCHASE:
-                amount = np.int64(price[i]) * np.int64(packs[i])
-                key, drug_key = ids[i], parent[ids[i]]
-                stock[drug_key, _DATED_VALUE] += amount
-                stock[drug_key, _DATED_PACKS] += packs[i]
-                if key != drug_key:
-                    stock[key, _DATED_VALUE] += amount
-                    stock[key, _DATED_PACKS] += packs[i]
-        begin = dated_end
+        begin = low
         while begin < n and time[begin] < day_begin + _DAY:
+            # Purchases of one moment first, then the sales of that moment.
+            dated = time[begin] == day_begin
+            column = _DATED_VALUE if dated else _DAY_VALUE
             end = begin
             while end < n and time[end] == time[begin]:
+                key = np.int64(ids[end])
+                k = _touch(stock, key, touched, k)
                 if what[end] == _PURCHASE:
-                    amount = np.int64(price[end]) * np.int64(packs[end])
-                    key, drug_key = ids[end], parent[ids[end]]
-                    stock[drug_key, _DAY_VALUE] += amount
-                    stock[drug_key, _DAY_PACKS] += packs[end]
+                    _buy(stock, key, column, price[end], packs[end])
+                    drug_key = stock[key, _PARENT]
                     if key != drug_key:
-                        stock[key, _DAY_VALUE] += amount
-                        stock[key, _DAY_PACKS] += packs[end]
+                        k = _touch(stock, drug_key, touched, k)
+                        _buy(stock, drug_key, column, price[end], packs[end])
+                else:
+                    stock[key, _SOLD] += packs[end]
                 end += 1
-            for i in range(begin, end):
-                if what[i] == _JUDGED_SALE:
-                    cost, basis = _judge(stock, ids[i], parent[ids[i]], False, code_cost[i])
-                    if price[i] < cost * (1.0 - tolerance):
-                        fired[m], fired_cost[m], fired_basis[m] = i, cost, basis
-                        m += 1
+            if dated:
+                dated_end = end
+            else:
+                for i in range(begin, end):
+                    if what[i] == _JUDGED_SALE:
+                        cost, basis = _judge(stock, np.int64(ids[i]), False, code_cost[i])
+                        if price[i] < cost * (1.0 - tolerance):
+                            fired[m], fired_cost[m], fired_basis[m] = i, cost, basis
+                            m += 1
             begin = end
-        for i in range(low, dated_end):
+        for i in range(low, dated_end):  # the day's purchases are all known by now
             if what[i] == _JUDGED_SALE:
-                cost, basis = _judge(stock, ids[i], parent[ids[i]], True, code_cost[i])
+                cost, basis = _judge(stock, np.int64(ids[i]), True, code_cost[i])
                 if price[i] < cost * (1.0 - tolerance):
                     fired[m], fired_cost[m], fired_basis[m] = i, cost, basis
                     m += 1
-        for i in range(low, begin):
-            if what[i] != _PURCHASE:
-                key, drug_key = ids[i], parent[ids[i]]
-                sold[drug_key] += packs[i]
-                if key != drug_key:
-                    sold[key] += packs[i]
-        # Closing a key twice changes nothing: the day's columns and ``sold`` are zero by then.
-        for i in range(low, begin):
-            _close(stock, sold, ids[i])
-            _close(stock, sold, parent[ids[i]])
+        # What was sold of a batch was sold of the drug; parents may be touched only here.
+        batches = k
+        for i in range(batches):
+            key = touched[i]
+            drug_key = stock[key, _PARENT]
+            if key != drug_key and stock[key, _SOLD] > 0:
+                k = _touch(stock, drug_key, touched, k)
+                stock[drug_key, _SOLD] += stock[key, _SOLD]
+        for i in range(k):
+            _close(stock, touched[i])
         low = begin
     return m
 
@@ -390,8 +455,10 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
     def select(self, data: Slice, parameters: PriceInversionParameters) -> tuple[Rows, Verdict]:
         """Return purchases and priced sales of the slice (see the module's definition)."""
         batch, n = data.batch, len(data)
+        # An event may be a purchase and a sale. Untouched memory costs nothing.
         index = np.empty(2 * n, np.int64)
         what = np.empty(2 * n, np.uint8)
+        holder = np.empty(2 * n, np.int32)
         counts = np.zeros(1 + len(_REASONS), np.int64)
         m = _select(
             _ROLE,
@@ -407,33 +474,46 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
             parameters.near_expiry_days,
             index,
             what,
+            holder,
             counts,
         )
-        index, what = index[:m], what[:m].copy()
-        bought = what == _PURCHASE
+        index = index[:m]
+        long = np.empty((2, m), np.int64)
+        keys = np.empty(m, np.uint64)
+        short = np.empty((5, m), np.int32)
+        _gather(
+            index,
+            data.seq_base,
+            batch.time,
+            batch.event_key,
+            batch.drug,
+            batch.batch_no,
+            batch.price,
+            batch.quantity,
+            data.custody.cost,
+            long,
+            keys,
+            short,
+        )
         rows: Rows = {
-            "seq": data.seq_base + index,
-            "time": batch.time[index],
-            "event_key": batch.event_key[index],
-            "what": what,
+            "seq": long[0],
+            "time": long[1],
+            "event_key": keys,
+            "what": what[:m],
             # Whose stock the row touches: the giver of a sale, the receiver of a purchase.
-            "source": np.where(bought, batch.target[index], batch.source[index]),
-            "drug": batch.drug[index],
-            "batch_no": batch.batch_no[index],
-            "price": batch.price[index],
-            "packs": np.maximum(batch.quantity[index], np.int32(1)),
-            "cost": data.custody.cost[index],
+            "source": holder[:m],
+            "drug": short[0],
+            "batch_no": short[1],
+            "price": short[2],
+            "packs": short[3],
+            "cost": short[4],
         }
         skipped = {r: int(c) for r, c in zip(_REASONS, counts[1:], strict=True) if c}
         return rows, Verdict(judged=int(counts[0]), skipped=skipped)
 
     def new_state(self) -> State:
-        """Return empty state: a key space, parents, stock and packs sold today, by key."""
-        state: State = {
-            "parent": np.zeros(512, np.int32),
-            "stock": np.zeros((512, _STOCK_COLUMNS), np.int64),
-            "sold": np.zeros(512, np.int64),
-        }
+        """Return empty state: a key space, and by key the stock and the key of the drug."""
+        state: State = {"stock": np.zeros((512, _STOCK_COLUMNS), np.int64)}
         KeySpace(state, "key")
         return state
 
@@ -455,9 +535,8 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
             rows["packs"],
             rows["cost"],
             ids,
-            state["parent"],
             state["stock"],
-            state["sold"],
+            np.empty(2 * n, np.int64),
             parameters.tolerance,
             fired,
             cost,
@@ -488,12 +567,13 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
         ids = np.empty(len(rows["seq"]), np.int32)
         begin = 0
         while True:
-            state["parent"] = extended(state["parent"], len(space.words))
+            state["stock"] = extended(state["stock"], len(space.words))
             begin = _keys(
                 space.slots,
                 space.words,
                 space.used,
-                state["parent"],
+                state["stock"],
+                rows["what"],
                 rows["source"],
                 rows["drug"],
                 rows["batch_no"],
@@ -501,8 +581,5 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
                 begin,
             )
             if begin == len(ids):
-                break
+                return ids
             space.grow()
-        state["stock"] = extended(state["stock"], len(space))
-        state["sold"] = extended(state["sold"], len(space))
-        return ids
