@@ -1,6 +1,17 @@
-"""What every test process needs before numpy or scikit-learn start threads."""
+"""Settings shared by all tests.
+
+``HYPOTHESIS_PROFILE=thorough`` looks at forty times as many random histories, and at new ones.
+"""
+
+from __future__ import annotations
 
 import os
 
-# Threads that wait for a busy core must not spin: two workers share two cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from hypothesis import HealthCheck, settings
+
+_CALM = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
+settings.register_profile(
+    "default", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_CALM
+)
+settings.register_profile("thorough", max_examples=2400, deadline=None, suppress_health_check=_CALM)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -121,14 +121,13 @@ class Code:
                 self.apply(known, Enriched(known))
 
     def apply(self, event: Event, row: Enriched) -> None:
-        self.note_movement(event, row)
-        self.note_place(event, row)
         role = event.role
-        if role in (Role.TRANSFER_SHIP, Role.TRANSFER_RECEIVE):
-            if self.world.strangers(event.giver, event.receiver):
-                role = Role.SHIP if role == Role.TRANSFER_SHIP else Role.RECEIVE
-            else:
-                self.transfer(event)
+        if role in (Role.TRANSFER_SHIP, Role.TRANSFER_RECEIVE) and self.world.strangers(
+            event.giver, event.receiver
+        ):  # a sale under another name
+            role = Role.SHIP if role == Role.TRANSFER_SHIP else Role.RECEIVE
+        self.note_movement(event, role, row)
+        self.note_place(event, row)
         if role == Role.ORIGIN:
             self.own_if_unknown(event.receiver)
             self.hold(event.receiver)
@@ -136,6 +135,8 @@ class Code:
             self.ship(event, row)
         elif role == Role.RECEIVE:
             self.receive(event, row)
+        elif role in (Role.TRANSFER_SHIP, Role.TRANSFER_RECEIVE):
+            self.transfer(event)
         elif role in (
             Role.RETURN_SHIP,
             Role.RETURN_RECEIVE,
@@ -260,6 +261,7 @@ class Code:
             return
         elif not state.owners and giver is None:
             state.owners = [Owned(receiver)]
+            state.paid = event.price
         else:
             on_record = state.owner is not None and state.owner == giver
             self.own_if_unknown(giver)
@@ -364,8 +366,8 @@ class Code:
         skew = self.settings(event.day).clock_skew_minutes * MINUTE
         return later.time - earlier.time > 2 * skew
 
-    def note_movement(self, event: Event, row: Enriched) -> None:
-        state, role = self.state, event.role
+    def note_movement(self, event: Event, role: Role, row: Enriched) -> None:
+        state = self.state
         if (
             role in MOVES_AFTER_SALE
             and state.sales > 0
