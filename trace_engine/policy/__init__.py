@@ -101,7 +101,8 @@ class Policy:
             for periods in self._contents.periods.values()
             for period in periods
         ]
-        for entry in (*self._contents.quotas, *self._contents.rules.values()):
+        listed: list[QuotaEntry | Rule] = [*self._contents.quotas, *self._contents.rules.values()]
+        for entry in listed:
             last = None if entry.effective_to is None else day_number(entry.effective_to)
             spans.append((day_number(entry.effective_from), last))
         days = {first for first, _ in spans} | {last + 1 for _, last in spans if last is not None}
@@ -148,7 +149,7 @@ class Policy:
                         name = ".".join((*prefix, field.encode_name))
                         values[field.name] = convert_value(period, field.type, name)
             found = self._cache[key] = kind(**values)
-        return cast(S, found)
+        return cast("S", found)
 
     def _validate_section(self, prefix: Key, kind: type[msgspec.Struct]) -> None:
         """Check names, types and bounds of every period of a section."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import re
 import tomllib
@@ -190,7 +191,7 @@ def _parse_periods(document: _Document, key: Key, entry: Any) -> list[Period]:
         line = document.line(key)
         periods = [Period(entry, "", source, FIRST_DAY, None, str(document.path), line)]
     ordered = sorted(periods, key=lambda p: p.first)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if before.last is None or before.last >= after.first:
             raise PolicyError(
                 f"{document.path}:{after.line}: {'.'.join(key)}: found a period that overlaps "

@@ -99,7 +99,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     A drug matches when it has one of ``classes``, or its generic name is one of ``names`` (after
     normalisation), or holds one of the texts ``contains`` (none of the three given: any drug); and
     its composition and route fit; and no exception applies. A name in ``names`` that begins with
-    复方 means that compound and no other drug, whatever ``composition`` says.
+    复方 means that compound and no other drug, whatever ``composition`` says; with ``composition``
+    ``compound``, every name in ``names`` is taken to be that of a compound.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]+$")]

@@ -135,7 +135,7 @@ def check_approval(text: str) -> Check:
 
 
 def gs1_check_digit(body: str) -> str:
-    """Return the GS1 mod-10 check digit of ``body`` (ASCII digits): weights 3, 1, 3, … from right."""
+    """Return the GS1 mod-10 check digit of ``body`` (digits): weights 3, 1, 3, … from the right."""
     total = sum(
         int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(body))
     )

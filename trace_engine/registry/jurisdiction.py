@@ -1,9 +1,9 @@
 """Which authority must act on an enterprise, by its type and registered region.
 
-Routing after 药品网络销售监督管理办法 articles 4 and 15: platforms, authorisation holders, makers and
-wholesalers (and chain headquarters with them) answer to the provincial drug administration;
-pharmacies to the market regulator of their county; for tracing problems of medical institutions the
-health commission acts with it.
+Routing after 药品网络销售监督管理办法 articles 4 and 15: platforms, authorisation holders, makers
+and wholesalers (and chain headquarters with them) answer to the provincial drug administration;
+pharmacies to the market regulator of their county; for tracing problems of medical institutions
+the health commission acts with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,16 @@ from trace_engine.registry.regions import MUNICIPALITIES, Regions, load_regions
 from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES, EnterpriseType
 
 Language = Literal["zh", "en"]
+
+PROVINCES_EN: dict[int, str] = {
+    11: "Beijing", 12: "Tianjin", 13: "Hebei", 14: "Shanxi", 15: "Inner Mongolia", 21: "Liaoning",
+    22: "Jilin", 23: "Heilongjiang", 31: "Shanghai", 32: "Jiangsu", 33: "Zhejiang", 34: "Anhui",
+    35: "Fujian", 36: "Jiangxi", 37: "Shandong", 41: "Henan", 42: "Hubei", 43: "Hunan",
+    44: "Guangdong", 45: "Guangxi", 46: "Hainan", 50: "Chongqing", 51: "Sichuan", 52: "Guizhou",
+    53: "Yunnan", 54: "Tibet", 61: "Shaanxi", 62: "Gansu", 63: "Qinghai", 64: "Ningxia",
+    65: "Xinjiang", 71: "Taiwan", 81: "Hong Kong", 82: "Macao",
+}  # fmt: skip
+"""English names of provinces by two digits."""
 
 
 def responsible_bureau(kind: EnterpriseType | int, region_code: str, lang: Language = "zh") -> str:
@@ -37,7 +47,7 @@ def responsible_bureau(kind: EnterpriseType | int, region_code: str, lang: Langu
     province = regions.province_names[f"{regions.province[index]:02d}"]
     if lang == "zh":
         return f"{province}药品监督管理局"
-    return f"{province} Drug Administration (provincial)"
+    return f"{PROVINCES_EN[int(regions.province[index])]} Medical Products Administration"
 
 
 def _place(regions: Regions, index: int) -> str:
@@ -53,11 +63,11 @@ def _market_regulator(regions: Regions, index: int, lang: Language) -> str:
     place = _place(regions, index)
     if lang == "zh":
         return f"{place}市场监督管理局"
-    return f"{place} Administration for Market Regulation"
+    return f"Administration for Market Regulation of {place}"
 
 
 def _medical(regions: Regions, index: int, lang: Language) -> str:
     place = _place(regions, index)
     if lang == "zh":
         return f"{place}卫生健康委员会会同{place}市场监督管理局"
-    return f"{place} Health Commission with {place} Administration for Market Regulation"
+    return f"Health Commission with the Administration for Market Regulation of {place}"

@@ -131,8 +131,7 @@ class Regions:
 def load_regions() -> Regions:
     """Return the shipped table (read once)."""
     path = files("trace_engine.registry") / "data" / "regions.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
+    rows = list(csv.reader(path.read_text("utf-8").splitlines()))[1:]
     columns = list(zip(*rows, strict=True))
     codes = list(columns[0])
     positions = {code: i for i, code in enumerate(codes)}

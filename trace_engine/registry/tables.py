@@ -141,10 +141,8 @@ def find_file(folder: Path, name: str) -> Path | None:
 def read_table(path: Path, name: str) -> pa.Table:
     """Return the file as a table: columns of the contract first-class, others as they come."""
     try:
-        if path.suffix.lower() in _PARQUET_SUFFIXES:
-            table = pq.read_table(path)
-        else:
-            table = _read_csv(path)
+        is_parquet = path.suffix.lower() in _PARQUET_SUFFIXES
+        table = pq.read_table(path) if is_parquet else _read_csv(path)
     except (OSError, pa.ArrowException) as error:
         line = " ".join(str(error).split())
         raise RegistryError(f"{path.name}: cannot be read: {line}") from error

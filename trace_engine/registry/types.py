@@ -1,4 +1,4 @@
-"""Names shared by the registry: enterprise types, drug classes, licence states, error and problem."""
+"""Names shared by the registry: enterprise types, drug classes, licence states, errors."""
 
 from __future__ import annotations
 

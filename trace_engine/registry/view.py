@@ -7,7 +7,7 @@ not know have the neutral values named below.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,52 @@ if TYPE_CHECKING:
     from trace_engine.events.batch import Vocabulary
     from trace_engine.registry import Registry
 
+Int8 = npt.NDArray[np.int8]
+Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
+
+_COLUMN_TYPES: dict[str, type[np.generic]] = {
+    "party_row": np.int32,
+    "party_known": np.bool_,
+    "party_region": np.int16,
+    "party_province": np.int8,
+    "party_type": np.int8,
+    "party_group": np.int32,
+    "party_single_place": np.bool_,
+    "party_licensed": np.bool_,
+    "dispatch_offsets": np.int64,
+    "dispatch_regions": np.int16,
+    "dispatch_cities": np.int32,
+    "drug_row": np.int32,
+    "drug_known": np.bool_,
+    "drug_classes": np.uint64,
+    "drug_capacity": np.int32,
+}
+
+
+class _Growing:
+    """A column that grows at its end in amortised constant time per entry."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._buffer: npt.NDArray[Any] = np.empty(0, dtype)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    def extend(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Append ``values`` and return the whole column, a contiguous view of the buffer.
+
+        Views returned before stay valid and unchanged, only shorter.
+        """
+        end = self._used + len(values)
+        if end > len(self._buffer):
+            larger = np.empty(max(end, 2 * len(self._buffer), 1024), self._buffer.dtype)
+            larger[: self._used] = self._buffer[: self._used]
+            self._buffer = larger
+        self._buffer[self._used : end] = values
+        self._used = end
+        return self._buffer[:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +123,10 @@ class RegistryView:
         self._drugs = DrugRows(registry.table("drugs"))
         self.class_bits: dict[str, int] = self._drugs.class_bits
         self.recalls = Recalls(*recall_rows(registry.table("recalls"), vocabulary))
-        self._allocate_parties(0)
-        self._allocate_drugs(0)
-        self.refresh()
+        self._columns = {name: _Growing(dtype) for name, dtype in _COLUMN_TYPES.items()}
+        self._parties_done = self._drugs_done = 0
+        self._extend_parties()
+        self._extend_drugs()
 
     def has(self, name: str) -> bool:
         """Return whether the registry has rows in the table ``name``."""
@@ -88,50 +134,51 @@ class RegistryView:
 
     def refresh(self) -> None:
         """Extend the arrays to all parties and drugs of the vocabulary; nothing new is a no-op."""
-        parties, drugs = len(self.vocabulary.parties), len(self.vocabulary.drugs)
-        if parties > len(self.party_known):
-            self._extend_parties(parties)
-        if drugs > len(self.drug_known):
-            self._extend_drugs(drugs)
+        if len(self.vocabulary.parties) > self._parties_done:
+            self._extend_parties()
+        if len(self.vocabulary.drugs) > self._drugs_done:
+            self._extend_drugs()
 
-    def _allocate_parties(self, n: int) -> None:
-        self.party_row: Int32 = np.full(n, -1, np.int32)
-        self._fill_parties()
-
-    def _allocate_drugs(self, n: int) -> None:
-        self.drug_row: Int32 = np.full(n, -1, np.int32)
-        self._fill_drugs()
-
-    def _extend_parties(self, n: int) -> None:
-        new = self.vocabulary.parties.values[len(self.party_row) : n]
-        self.party_row = np.concatenate([self.party_row, self._enterprises.rows(new)])
-        self._fill_parties()
-
-    def _fill_parties(self) -> None:
+    def _extend_parties(self) -> None:
+        table = self._enterprises
+        row = table.rows(self.vocabulary.parties.values[self._parties_done :])
+        self._parties_done += len(row)
+        grow = self._columns
         # Row -1 reads the neutral entry that EnterpriseRows keeps at the end of each column.
-        table, row = self._enterprises, self.party_row
-        self.party_known: npt.NDArray[np.bool_] = row >= 0
-        self.party_region: npt.NDArray[np.int16] = table.region[row]
-        self.party_province: npt.NDArray[np.int8] = table.province[row]
-        self.party_type: npt.NDArray[np.int8] = table.type[row]
-        self.party_group: Int32 = table.group[row]
-        self.party_single_place: npt.NDArray[np.bool_] = table.single_place[row]
-        self.party_licensed: npt.NDArray[np.bool_] = table.licensed[row]
+        self.party_row: Int32 = grow["party_row"].extend(row)
+        self.party_known: npt.NDArray[np.bool_] = grow["party_known"].extend(row >= 0)
+        self.party_region: Int16 = grow["party_region"].extend(table.region[row])
+        self.party_province: Int8 = grow["party_province"].extend(table.province[row])
+        self.party_type: Int8 = grow["party_type"].extend(table.type[row])
+        self.party_group: Int32 = grow["party_group"].extend(table.group[row])
+        self.party_single_place: npt.NDArray[np.bool_] = grow["party_single_place"].extend(
+            table.single_place[row]
+        )
+        self.party_licensed: npt.NDArray[np.bool_] = grow["party_licensed"].extend(
+            table.licensed[row]
+        )
         offsets, regions = gather_lists(table.dispatch_offsets, table.dispatch_regions, row)
-        self.dispatch_offsets: npt.NDArray[np.int64] = offsets
-        self.dispatch_regions: npt.NDArray[np.int16] = regions
-        self.dispatch_cities: Int32 = self.regions.city[regions]
+        if len(grow["dispatch_offsets"]) == 0:
+            grow["dispatch_offsets"].extend(offsets[:1])
+        offsets = offsets[1:] + len(grow["dispatch_regions"])
+        self.dispatch_offsets: npt.NDArray[np.int64] = grow["dispatch_offsets"].extend(offsets)
+        self.dispatch_regions: Int16 = grow["dispatch_regions"].extend(regions)
+        self.dispatch_cities: Int32 = grow["dispatch_cities"].extend(self.regions.city[regions])
 
-    def _extend_drugs(self, n: int) -> None:
-        new = self.vocabulary.drugs.values[len(self.drug_row) : n]
-        self.drug_row = np.concatenate([self.drug_row, self._drugs.rows(new)])
-        self._fill_drugs()
+    def _extend_drugs(self) -> None:
+        row = self._drugs.rows(self.vocabulary.drugs.values[self._drugs_done :])
+        self._drugs_done += len(row)
+        grow = self._columns
+        self.drug_row: Int32 = grow["drug_row"].extend(row)
+        self.drug_known: npt.NDArray[np.bool_] = grow["drug_known"].extend(row >= 0)
+        self.drug_classes: npt.NDArray[np.uint64] = grow["drug_classes"].extend(
+            self._drugs.classes[row]
+        )
+        self.drug_capacity: Int32 = grow["drug_capacity"].extend(self._drugs.capacity[row])
 
-    def _fill_drugs(self) -> None:
-        table, row = self._drugs, self.drug_row
-        self.drug_known: npt.NDArray[np.bool_] = row >= 0
-        self.drug_classes: npt.NDArray[np.uint64] = table.classes[row]
-        self.drug_capacity: Int32 = table.capacity[row]
+    def row_classes(self) -> npt.NDArray[np.uint64]:
+        """Return the class masks by row of ``drugs``, and a last entry 0 for unknown drugs."""
+        return self._drugs.classes
 
     def class_mask(self, *names: str) -> np.uint64:
         """Return the mask of the named classes; names no drug has add nothing."""
