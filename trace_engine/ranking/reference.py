@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trace_engine.policy.errors import PolicyError
 from trace_engine.registry.types import ENTERPRISE_TYPE_NAMES
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -64,11 +65,17 @@ def enterprise_types(values: pa.Array) -> pa.Array:
 def section(policy: Any, name: str, kind: type[S]) -> S:
     """Return the parameters ``kind`` of a policy's section ``name``.
 
-    ``policy`` may be None (defaults), an instance of ``kind`` itself, or a policy.
+    ``policy`` may be None (defaults), an instance of ``kind`` itself, or a policy. Values that
+    contradict each other raise :class:`PolicyError`, as single bad values do.
     """
     if policy is None:
         return kind()
     if isinstance(policy, kind):
         return policy
-    found: S = policy.section(name, kind)
+    try:
+        found: S = policy.section(name, kind)
+    except PolicyError:
+        raise
+    except ValueError as error:
+        raise PolicyError(f"[{name}]: {error}") from error
     return found
