@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from trace_engine.detectors.base import Hits, Slice
 from trace_engine.events import batch as eb
 from trace_engine.events.batch import COLUMN_TYPES, EventBatch, Vocabulary
 from trace_engine.events.kinds import INCOMING, INFO, OUTGOING, EventKind, Role
+from trace_engine.policy import Policy
+from trace_engine.registry import Registry, RegistryView
 from trace_engine.registry.regions import load_regions
-from trace_engine.registry.types import CLASS_BITS
 
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock by convention
 
@@ -35,79 +35,12 @@ def day(text: str) -> int:
     return micros(text) // eb.DAY
 
 
-class FakeRegistry:
-    """The arrays of a registry view that detectors read, filled from short dictionaries."""
-
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        enterprises: Mapping[str, Mapping[str, Any]] | None = None,
-        drugs: Mapping[str, Mapping[str, Any]] | None = None,
-        recalls: Sequence[tuple[str, str | None, str, int, str]] = (),
-    ) -> None:
-        self.regions = load_regions()
-        self.class_bits = dict(CLASS_BITS)
-        self.vocabulary = vocabulary
-        self._has = {
-            "enterprises": enterprises is not None,
-            "drugs": drugs is not None,
-            "recalls": bool(recalls),
-        }
-        enterprises, self.drugs = enterprises or {}, drugs or {}
-        for name in enterprises:
-            vocabulary.parties.id(name)
-        for name in self.drugs:
-            vocabulary.drugs.id(name)
-        rows = [enterprises.get(name) for name in vocabulary.parties.values]
-        self.party_known = np.array([row is not None for row in rows], np.bool_)
-        region = [self.regions.index((row or {}).get("region", "")) for row in rows]
-        self.party_region = np.array(region, np.int16)
-        self.party_type = np.array([int((row or {}).get("type", 0)) for row in rows], np.int8)
-        self.party_licensed = np.array(
-            [row is not None and row.get("licensed", True) for row in rows], np.bool_
-        )
-        places = [
-            [self.regions.index(c) for c in [(row or {}).get("region", ""), *row["warehouses"]]]
-            if row and "warehouses" in row
-            else ([] if r < 0 else [r])
-            for row, r in zip(rows, region, strict=True)
-        ]
-        self.dispatch_offsets = np.cumsum([0, *(len(p) for p in places)]).astype(np.int64)
-        self.dispatch_regions = np.array([r for p in places for r in p], np.int16)
-        self.dispatch_cities = self.regions.city[self.dispatch_regions]
-        names = vocabulary.drugs.values
-        self.drug_known = np.array([name in self.drugs for name in names], np.bool_)
-        self.drug_classes = np.array(
-            [
-                sum(1 << CLASS_BITS[c] for c in self.drugs.get(name, {}).get("classes", ()))
-                for name in names
-            ],
-            np.uint64,
-        )
-        self.recalls = self._recalls(recalls)
-
-    def _recalls(self, recalls: Sequence[tuple[str, str | None, str, int, str]]) -> Any:
-        rows = []
-        for drug, batch, effective, level, region in recalls:
-            index = self.regions.index(region) if region else -1
-            province = int(self.regions.province[index]) if region else 0
-            whole = not region or bool(self.regions.is_province[index])
-            city = -1 if whole else int(self.regions.city[index])
-            batch_id = -1 if batch is None else self.vocabulary.batches.id(batch)
-            rows.append(
-                (self.vocabulary.drugs.id(drug), batch_id, day(effective), level, province, city)
-            )
-        names = ("drug", "batch", "effective", "level", "province", "city")
-        types = (np.int32, np.int32, np.int32, np.int8, np.int8, np.int32)
-        columns = list(zip(*sorted(rows), strict=True)) if rows else [()] * len(names)
-        arrays = {n: np.array(c, t) for n, c, t in zip(names, columns, types, strict=True)}
-        return SimpleNamespace(**arrays)
-
-    def has(self, name: str) -> bool:
-        return self._has[name]
-
-    def class_mask(self, *names: str) -> np.uint64:
-        return np.uint64(sum(1 << self.class_bits[n] for n in names if n in self.class_bits))
+def table(key: str, rows: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """A registry table of text columns from ``{id: {column: value}}``."""
+    columns = sorted({name for row in rows.values() for name in row})
+    data = {key: list(rows)}
+    data |= {name: [row.get(name) for row in rows.values()] for name in columns}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in data.items()})
 
 
 class World:
@@ -115,11 +48,24 @@ class World:
 
     def __init__(self) -> None:
         self.vocabulary = Vocabulary()
-        self.policy: Any = None
-        self.enterprises: Mapping[str, Mapping[str, Any]] | None = None
-        self.drugs: Mapping[str, Mapping[str, Any]] | None = None
-        self.recalls: Sequence[tuple[str, str | None, str, int, str]] = ()
+        self.policy = Policy.load()
+        self.enterprises: Mapping[str, Mapping[str, Any]] = {}
+        self.drugs: Mapping[str, Mapping[str, Any]] = {}
+        self.recalls: Sequence[Mapping[str, Any]] = ()
         self.seq = 0
+
+    def registry(self) -> RegistryView:
+        tables = {}
+        if self.enterprises:
+            tables["enterprises"] = table("enterprise_id", self.enterprises)
+        if self.drugs:
+            tables["drugs"] = table("drug_id", self.drugs)
+        if self.recalls:
+            names = ("drug_id", "batch_no", "level", "range_region", "effective")
+            tables["recalls"] = pa.table(
+                {n: pa.array([r.get(n) for r in self.recalls], pa.string()) for n in names}
+            )
+        return Registry(tables).view(self.vocabulary)
 
     def slice(self, events: Sequence[Mapping[str, Any]]) -> Slice:
         """Build a slice of ``events``, sorted by time, numbered after those of earlier slices."""
@@ -153,12 +99,11 @@ class World:
         }
         custody = Custody(**columns_of_custody)
         base, self.seq = self.seq, self.seq + n
-        registry = FakeRegistry(self.vocabulary, self.enterprises, self.drugs, self.recalls)
         return Slice(
             batch=EventBatch(**arrays, strings=strings),
             seq_base=base,
             custody=custody,
-            registry=registry,  # type: ignore[arg-type]
+            registry=self.registry(),
             policy=self.policy,
             vocabulary=self.vocabulary,
             first_day=int(arrays["time"].min() // eb.DAY) if n else 0,

@@ -54,6 +54,7 @@ import numpy.typing as npt
 from trace_engine.core import signals
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, add_key, extended, pair
+from trace_engine.detectors._shared import ROLE_OF
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -66,7 +67,7 @@ from trace_engine.detectors.base import (
     Verdict,
 )
 from trace_engine.events.batch import DAY, GIFT, MISSING_DAY, SPLIT_SALE
-from trace_engine.events.kinds import INFO, EventKind, Role
+from trace_engine.events.kinds import EventKind, Role
 
 _SHIP, _PERSON_SALE = int(Role.SHIP), int(Role.PERSON_SALE)
 _DIRECT = int(EventKind.DIRECT_SHIPMENT)
@@ -75,7 +76,6 @@ _HOP, _NEW_SALE = np.uint32(signals.HOP), np.uint32(signals.NEW_SALE)
 _GIFT, _SPLIT = np.uint8(GIFT), np.uint8(SPLIT_SALE)
 _DAY = np.int64(DAY)
 _MISSING_DAY = np.int32(MISSING_DAY)
-_ROLE = np.array([int(INFO[kind].role) for kind in EventKind], np.int8)
 
 # What a remembered row is
 _PURCHASE, _SALE, _JUDGED_SALE = 0, 1, 2
@@ -461,7 +461,7 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
         holder = np.empty(2 * n, np.int32)
         counts = np.zeros(1 + len(_REASONS), np.int64)
         m = _select(
-            _ROLE,
+            ROLE_OF,
             batch.kind,
             batch.flags,
             batch.time,
