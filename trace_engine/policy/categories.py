@@ -152,7 +152,8 @@ class Categories:
             for base, rows in self._by_base.items():
                 if text in base:
                     listed[rows] = True
-        return exact | (listed & self._composition(rule))
+        found: Bools = exact | (listed & self._composition(rule))
+        return found
 
     def _composition(self, rule: Rule) -> Bools:
         if rule.composition == "single":
@@ -164,7 +165,8 @@ class Categories:
                 and p.base not in _SINGLE_WITH_PREFIX
                 for p in self._names
             ]
-            return self._compound | np.array(more, np.bool_)
+            found: Bools = self._compound | np.array(more, np.bool_)
+            return found
         return np.ones(len(self._names), np.bool_)
 
     def _fits(self, rule: Rule, classes: dict[str, Bools]) -> Bools:

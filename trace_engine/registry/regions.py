@@ -51,7 +51,7 @@ class Regions:
 
     ``valid_from``/``valid_to`` are years, 0 where the source states none (``valid_to`` 0: in
     force); ``successor`` is an index or -1; ``exact_point`` is false where the point is that of a
-    relative or of the division above.
+    relative or of the city above. Some codes, most of them long dead, have no point: NaN.
     """
 
     codes: list[str]
@@ -98,7 +98,10 @@ class Regions:
         return code in self._positions
 
     def distance_km(self, first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return great-circle distances (km) between regions by index, broadcast; NaN for -1."""
+        """Return great-circle distances (km) between regions by index, broadcast.
+
+        NaN where an index is -1 or a region has no point.
+        """
         i, j = np.asarray(first, np.int64), np.asarray(second, np.int64)
         lat_i, lat_j = np.radians(self.latitude[i]), np.radians(self.latitude[j])
         lon_i, lon_j = np.radians(self.longitude[i]), np.radians(self.longitude[j])
@@ -148,7 +151,7 @@ def load_regions() -> Regions:
         city=np.array([city_key(codes[_today(i, successor)]) for i in range(len(codes))], np.int32),
         latitude=np.array([float(value or "nan") for value in columns[8]]),
         longitude=np.array([float(value or "nan") for value in columns[7]]),
-        exact_point=np.array([kind == "own" for kind in columns[9]], np.bool_),
+        exact_point=np.array([kind in ("own", "centre") for kind in columns[9]], np.bool_),
         is_province=np.array([code.endswith("0000") for code in codes], np.bool_),
         _positions=positions,
     )
