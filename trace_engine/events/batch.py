@@ -183,6 +183,11 @@ class EventBatch:
     event_key: npt.NDArray[np.uint64]
     content_key: npt.NDArray[np.uint64]
     strings: pa.Table
+    # Rows of ``strings`` that belong to this batch, in order; None: all of them, in order. Taking
+    # rows of strings is dear and few are ever read, so it is put off until they are.
+    string_rows: npt.NDArray[np.int64] | None = None
+    # Where each row came from: index of its file << 40 | row number in it (1-based); None unknown.
+    origin: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -193,15 +198,34 @@ class EventBatch:
         total = sum(getattr(self, name).nbytes for name in COLUMN_TYPES)
         return int(total + self.strings.nbytes)
 
+    def text(self, name: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
+        """Return the strings of column ``name`` at ``rows``."""
+        where = rows if self.string_rows is None else self.string_rows[rows]
+        found: list[str | None] = self.strings[name].take(pa.array(where)).to_pylist()
+        return found
+
     def take(self, index: npt.NDArray[np.int64]) -> EventBatch:
         """Return the rows of ``index`` (shape ``(m,)``) as a new batch."""
         columns = {name: getattr(self, name)[index] for name in COLUMN_TYPES}
-        return EventBatch(**columns, strings=self.strings.take(pa.array(index)))
+        rows = index if self.string_rows is None else self.string_rows[index]
+        origin = None if self.origin is None else self.origin[index]
+        return EventBatch(**columns, strings=self.strings, string_rows=rows, origin=origin)
 
     def slice(self, start: int, stop: int) -> EventBatch:
         """Return rows ``start`` to ``stop`` without copying."""
         columns = {name: getattr(self, name)[start:stop] for name in COLUMN_TYPES}
-        return EventBatch(**columns, strings=self.strings.slice(start, stop - start))
+        origin = None if self.origin is None else self.origin[start:stop]
+        if self.string_rows is None:
+            strings = self.strings.slice(start, stop - start)
+            return EventBatch(**columns, strings=strings, origin=origin)
+        rows = self.string_rows[start:stop]
+        return EventBatch(**columns, strings=self.strings, string_rows=rows, origin=origin)
+
+    def compact_strings(self) -> pa.Table:
+        """Return the strings of exactly these rows, in order."""
+        if self.string_rows is None:
+            return self.strings
+        return self.strings.take(pa.array(self.string_rows))
 
     @staticmethod
     def concat(batches: Sequence[EventBatch]) -> EventBatch:
@@ -211,7 +235,20 @@ class EventBatch:
         columns = {
             name: np.concatenate([getattr(b, name) for b in batches]) for name in COLUMN_TYPES
         }
-        return EventBatch(**columns, strings=pa.concat_tables([b.strings for b in batches]))
+        origins = [b.origin for b in batches if b.origin is not None]
+        origin = np.concatenate(origins) if len(origins) == len(batches) else None
+        if all(b.string_rows is None for b in batches):
+            strings = pa.concat_tables([b.strings for b in batches])
+            return EventBatch(**columns, strings=strings, origin=origin)
+        offsets = np.cumsum([0, *(b.strings.num_rows for b in batches)])
+        rows = np.concatenate(
+            [
+                (np.arange(len(b)) if b.string_rows is None else b.string_rows) + offset
+                for b, offset in zip(batches, offsets[:-1], strict=True)
+            ]
+        )
+        strings = pa.concat_tables([b.strings for b in batches])
+        return EventBatch(**columns, strings=strings, string_rows=rows, origin=origin)
 
     @staticmethod
     def empty() -> EventBatch:
@@ -221,4 +258,4 @@ class EventBatch:
         return EventBatch(**columns, strings=strings)
 
 
-assert [f.name for f in fields(EventBatch)] == [*COLUMN_TYPES, "strings"]
+assert [f.name for f in fields(EventBatch)][: len(COLUMN_TYPES)] == list(COLUMN_TYPES)

@@ -1,0 +1,122 @@
+"""What readers hand to the encoder, and the rows that go no further."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from trace_engine.events.findings import REJECTS
+from trace_engine.events.privacy import Pseudonyms
+
+RAW_LIMIT = 2000  # characters of a row kept in rejects
+RAW_ROWS = 100_000  # rejects of one source that keep their row; the others keep file, row, reason
+
+
+class InputError(Exception):
+    """Input that cannot be used at all: one line that names it, what was found and expected."""
+
+    def __init__(self, message: str, zh: str | None = None) -> None:
+        super().__init__(" ".join(message.split()))
+        self.zh = " ".join(zh.split()) if zh else None
+
+
+@dataclass(slots=True)
+class RawBatch:
+    """Rows as a reader found them: canonical column names, any Arrow types.
+
+    ``first_row`` is the 1-based number of the first row in its file. ``rows`` (shape ``(n,)``)
+    gives the number of each row where they do not follow each other, as after a malformed line.
+    """
+
+    batch: pa.RecordBatch
+    path: str
+    first_row: int = 1
+    rows: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def row_number(self, index: int) -> int:
+        """Return the 1-based number in the file of row ``index`` of this batch."""
+        return self.first_row + index if self.rows is None else int(self.rows[index])
+
+    def slice(self, start: int, stop: int) -> RawBatch:
+        """Return rows ``start`` to ``stop`` without copying."""
+        rows = None if self.rows is None else self.rows[start:stop]
+        batch = self.batch.slice(start, stop - start)
+        return RawBatch(batch, self.path, self.first_row + start, rows)
+
+
+@dataclass(slots=True)
+class RejectList:
+    """Rows not taken, in the schema ``REJECTS``. Not shared between threads."""
+
+    file: list[str] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    column: list[str] = field(default_factory=list)
+    reason: list[str] = field(default_factory=list)
+    detail: list[str] = field(default_factory=list)
+    raw: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def add(
+        self, file: str, row: int, column: str, reason: str, detail: str, raw: str | None
+    ) -> None:
+        """Append one row; ``raw`` must be free of personal values (see :func:`raw_text`)."""
+        self.file.append(file)
+        self.row.append(row)
+        self.column.append(column)
+        self.reason.append(reason)
+        self.detail.append(" ".join(detail.split())[:RAW_LIMIT])
+        self.raw.append(None if raw is None else raw[:RAW_LIMIT])
+
+    def table(self) -> pa.Table:
+        """Return all rows as a table with schema ``REJECTS``."""
+        columns = [self.file, self.row, self.column, self.reason, self.detail, self.raw]
+        return pa.table(
+            [pa.array(values, f.type) for values, f in zip(columns, REJECTS, strict=True)],
+            schema=REJECTS,
+        )
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def raw_text(text: str, pseudonyms: Pseudonyms) -> str:
+    """Return a line of text as rejects may keep it: personal numbers hashed, no control bytes."""
+    return pseudonyms.mask(_CONTROL.sub(" ", text[: 2 * RAW_LIMIT]))[:RAW_LIMIT]
+
+
+def raw_row(batch: pa.RecordBatch, index: int, pseudonyms: Pseudonyms) -> str:
+    """Return row ``index`` as JSON without its empty values, personal values hashed."""
+    row: dict[str, object] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            value = column[index].as_py()
+        except (UnicodeDecodeError, ValueError, OverflowError):
+            value = "<unreadable>"
+        if value is None or value == "":
+            continue
+        if isinstance(value, (bool, float)):
+            row[name] = value
+        elif name in PERSONAL_COLUMNS:
+            row[name] = pseudonyms.mask(str(value))
+        else:
+            row[name] = pseudonyms.mask_identity_cards(str(value))
+    return json.dumps(row, ensure_ascii=False)[:RAW_LIMIT]
+
+
+PERSONAL_COLUMNS = frozenset({"buyer_id", "pharmacist_id", "doctor_id", "operator_id"})
+
+
+def concat_rejects(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all ``tables`` in order; an empty table for none."""
+    return pa.concat_tables(tables) if tables else REJECTS.empty_table()

@@ -1,0 +1,295 @@
+"""Arrow text columns as the kernels see them, and a table that turns texts into numbers.
+
+Kernels take one shape only, whatever Arrow type a column has (each further array type would be
+compiled anew): ``offsets`` int64 ``(n + 1,)``, ``data`` read-only bytes, ``valid`` ``(n,)`` bool or
+empty where nothing is null. A dictionary column is its values in that shape plus ``indices``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from trace_engine.core.kernel import kernel
+from trace_engine.events.hashing import hash_bytes
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+ALL_VALID: Bool = np.empty(0, np.bool_)
+MAXIMUM_TEXTS = 1 << 21  # a table that grows beyond is started anew (memory stays bounded)
+
+
+@dataclass(slots=True)
+class TextColumn:
+    """A text column of ``n`` rows; ``values`` has ``n`` texts, or those of the dictionary."""
+
+    offsets: Int64
+    data: npt.NDArray[np.uint8]
+    valid: Bool
+    indices: Int32 | None = None  # (n,), -1 for null; None: the values are the rows
+
+    @property
+    def values(self) -> int:
+        """Number of texts."""
+        return len(self.offsets) - 1
+
+    def text(self, value: int) -> str:
+        """Return text ``value``; bytes that are no UTF-8 appear as escapes."""
+        part = self.data[self.offsets[value] : self.offsets[value + 1]]
+        return part.tobytes().decode(errors="backslashreplace")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type is text or a dictionary of text."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def validity(array: pa.Array) -> Bool:
+    """Return which rows are not null, shape ``(n,)``; empty where all are."""
+    if array.null_count == 0:
+        return ALL_VALID
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    first, stop = array.offset, array.offset + len(array)
+    part = np.unpackbits(bits[first // 8 : (stop + 7) // 8], bitorder="little")
+    return part[first % 8 : first % 8 + len(array)].view(np.bool_)
+
+
+def text_column(array: pa.Array) -> TextColumn:
+    """Return a text array (string, large_string, string_view, dictionary of these) for kernels."""
+    if pa.types.is_dictionary(array.type):
+        column = text_column(array.dictionary)
+        indices = array.indices
+        valid = validity(indices)
+        if indices.type != pa.int32():
+            indices = indices.cast(pa.int32())
+        numbers = np.frombuffer(indices.buffers()[1] or b"", np.int32)
+        numbers = numbers[indices.offset : indices.offset + len(indices)]
+        if len(valid):
+            numbers = np.where(valid, numbers, np.int32(-1))
+        column.indices = numbers
+        return column
+    if pa.types.is_string_view(array.type):
+        array = array.cast(pa.large_string())
+    wide = pa.types.is_large_string(array.type)
+    _, offsets_buffer, data_buffer = array.buffers()
+    if len(array) == 0 or offsets_buffer is None:
+        offsets = np.zeros(len(array) + 1, np.int64)
+    else:
+        offsets = np.frombuffer(offsets_buffer, np.int64 if wide else np.int32)
+        # astype copies, so that kernels always see a writable int64 array
+        offsets = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    data = np.frombuffer(data_buffer if data_buffer is not None else b"", np.uint8)
+    if data.flags.writeable:
+        data.flags.writeable = False
+    return TextColumn(offsets, data, validity(array))
+
+
+@kernel
+def _find_texts(
+    offsets: Int64,
+    data: npt.NDArray[np.uint8],
+    valid: Bool,
+    slots: Int32,
+    hashes: npt.NDArray[np.uint64],
+    starts: Int64,
+    arena: npt.NDArray[np.uint8],
+    out: Int32,
+) -> int:
+    """Look texts up without their outer blanks: their number, -1 for null or blank, -2 unknown.
+
+    ``slots`` is open addressing by hash (-1 empty); text ``k`` is ``arena[starts[k]:starts[k+1]]``.
+    Returns how many are unknown.
+    """
+    unknown = 0
+    mask = np.uint64(len(slots) - 1)
+    before = np.int64(-1)  # row whose text equals that of the row before
+    for row in range(len(offsets) - 1):
+        out[row] = -1
+        if len(valid) > 0 and not valid[row]:
+            continue
+        start = offsets[row]
+        end = offsets[row + 1]
+        while start < end and data[start] <= 32:
+            start += 1
+        while start < end and data[end - 1] <= 32:
+            end -= 1
+        length = end - start
+        if length == 0:
+            continue
+        # Rows of one bill stand together: mostly the text is that of the row before.
+        if before >= 0 and offsets[before + 1] - offsets[before] == length:
+            other = offsets[before]
+            same = True
+            for k in range(length):
+                if data[start + k] != data[other + k]:
+                    same = False
+                    break
+            if same:
+                out[row] = out[before]
+                if out[row] == -2:
+                    unknown += 1
+                continue
+        h = hash_bytes(data, np.uint64(start), np.uint64(end))
+        slot = h & mask
+        found = np.int32(-2)
+        while slots[slot] >= 0:
+            number = slots[slot]
+            if hashes[number] == h and starts[number + 1] - starts[number] == length:
+                same = True
+                at = starts[number]
+                for k in range(length):
+                    if data[start + k] != arena[at + k]:
+                        same = False
+                        break
+                if same:
+                    found = number
+                    break
+            slot = (slot + np.uint64(1)) & mask
+        out[row] = found
+        before = row
+        if found == -2:
+            unknown += 1
+    return unknown
+
+
+@kernel
+def _insert_texts(
+    slots: Int32,
+    hashes: npt.NDArray[np.uint64],
+    starts: Int64,
+    arena: npt.NDArray[np.uint8],
+    first: int,
+    count: int,
+) -> None:
+    """Enter texts ``first`` to ``count``, already in the arena, into ``slots``; fills ``hashes``."""
+    mask = np.uint64(len(slots) - 1)
+    for number in range(first, count):
+        h = hash_bytes(arena, np.uint64(starts[number]), np.uint64(starts[number + 1]))
+        hashes[number] = h
+        slot = h & mask
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = number
+
+
+class TextTable:
+    """Texts seen so far, each with a number of the caller's: interned id, day, price, ...
+
+    ``resolve`` gives the payload (int64) of new texts, once for each distinct text. Texts compare
+    by their bytes without outer blanks, so two different texts never share a payload. Not shared
+    between threads.
+    """
+
+    def __init__(self, resolve: Callable[[Sequence[str]], Int64]) -> None:
+        self._resolve = resolve
+        self._clear()
+
+    def _clear(self) -> None:
+        self._count = 0
+        self._slots = np.full(1024, -1, np.int32)
+        self._hashes = np.zeros(512, np.uint64)
+        self._starts = np.zeros(513, np.int64)
+        self._arena = np.zeros(8192, np.uint8)
+        self._payload = np.zeros(512, np.int64)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def payload(self, column: TextColumn, missing: int, dtype: Any = np.int64) -> npt.NDArray[Any]:
+        """Return the payload of every row (dtype ``dtype``), ``missing`` for null or blank."""
+        numbers = self._numbers(column)
+        values = np.full(len(numbers), missing, dtype)
+        known = numbers >= 0
+        if known.all():
+            values = self._payload[numbers].astype(dtype)
+        else:
+            values[known] = self._payload[numbers[known]]
+        return _gather(values, column.indices, missing)
+
+    def payload_and_hash(
+        self, column: TextColumn, missing: int, dtype: Any
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint64]]:
+        """Return payloads as :meth:`payload` does, and the hash of each row's text (0 missing)."""
+        numbers = self._numbers(column)
+        known = numbers >= 0
+        at = np.where(known, numbers, 0)
+        values = np.where(known, self._payload[at].astype(dtype), np.asarray(missing, dtype))
+        hashes = np.where(known, self._hashes[at], np.uint64(0))
+        return _gather(values, column.indices, missing), _gather(hashes, column.indices, 0)
+
+    def _numbers(self, column: TextColumn) -> Int32:
+        out = np.empty(column.values, np.int32)
+        if self._find(column, out):
+            if self._count > MAXIMUM_TEXTS:
+                self._clear()
+                self._find(column, out)
+            unknown = np.flatnonzero(out == -2)
+            texts: dict[bytes, None] = {}
+            for row in unknown.tolist():
+                part = column.data[column.offsets[row] : column.offsets[row + 1]].tobytes()
+                texts[_strip(part)] = None
+            self._add(list(texts))
+            self._find(column, out)
+        return out
+
+    def _find(self, column: TextColumn, out: Int32) -> int:
+        with np.errstate(over="ignore"):  # hashes wrap around; only felt without compilation
+            return _find_texts(
+                column.offsets, column.data, column.valid, self._slots, self._hashes,
+                self._starts, self._arena, out,
+            )  # fmt: skip
+
+    def _add(self, texts: list[bytes]) -> None:
+        payload = self._resolve([text.decode(errors="backslashreplace") for text in texts])
+        first, count = self._count, self._count + len(texts)
+        joined = b"".join(texts)
+        used = int(self._starts[first])
+        if count > len(self._payload):
+            size = 1 << count.bit_length()
+            self._payload = _grown(self._payload, size)
+            self._hashes = _grown(self._hashes, size)
+            self._starts = _grown(self._starts, size + 1)
+        if used + len(joined) > len(self._arena):
+            self._arena = _grown(self._arena, 1 << (used + len(joined)).bit_length())
+        self._arena[used : used + len(joined)] = np.frombuffer(joined, np.uint8)
+        self._starts[first + 1 : count + 1] = used + np.cumsum([len(text) for text in texts])
+        self._payload[first:count] = payload
+        if 2 * count > len(self._slots):
+            self._slots = np.full(4 << count.bit_length(), -1, np.int32)
+            first = 0
+        with np.errstate(over="ignore"):
+            _insert_texts(self._slots, self._hashes, self._starts, self._arena, first, count)
+        self._count = count
+
+
+_BLANK = bytes(range(33))
+
+
+def _strip(text: bytes) -> bytes:
+    return text.strip(_BLANK)
+
+
+def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    out = np.zeros(size, array.dtype)
+    out[: len(array)] = array
+    return out
+
+
+def _gather(values: npt.NDArray[Any], indices: Int32 | None, missing: int) -> npt.NDArray[Any]:
+    """Spread payloads of dictionary values over rows; the values themselves without indices."""
+    if indices is None:
+        return values
+    # One more entry at the end answers index -1 (null).
+    table = np.append(values, np.asarray([missing], values.dtype))
+    return table[indices]
