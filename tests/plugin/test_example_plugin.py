@@ -59,7 +59,8 @@ SCORE = """
 import json, sys
 import trace_engine
 result = trace_engine.score([sys.argv[1]])
-for row in result.findings.select(["detector", "subject_id", "event_ids", "explanation_zh"]).to_pylist():
+columns = ["detector", "subject_id", "event_ids", "explanation_zh"]
+for row in result.findings.select(columns).to_pylist():
     print(json.dumps(row, ensure_ascii=False))
 """
 
