@@ -11,12 +11,17 @@ from tests.ranking.builders import DETECTORS, exposure, finding, findings, time
 from trace_engine.ranking import evaluate, format_report, rank
 from trace_engine.ranking.evaluation import TruthError, read_guilty
 
+# Wall clock, as the simulator writes it.
+BEGIN = dt.datetime.fromisoformat("2026-01-18T10:00:00")
 SCHEMES = [
     ("s1", "dead_code_use", "S1", ["c1", "c2"], ["e1"]),
     ("s2", "dead_code_use", "S2", ["c3"], ["e3"]),
     ("s3", "price_inversion", "S2", ["c4"], ["e4"]),
     ("s4", "price_inversion", "S3", ["c5"], ["e5", "e6"]),
+    # The same case seen from a party that is not answerable for it.
+    ("s4", "price_inversion", "S4", ["c5"], ["e5", "e6"]),
 ]
+ROLES = ["subject"] * 4 + ["participant"]
 
 
 @pytest.fixture
@@ -27,11 +32,11 @@ def truth(tmp_path):
                 "scheme_id": [s[0] for s in SCHEMES],
                 "detector": [s[1] for s in SCHEMES],
                 "seller_id": [s[2] for s in SCHEMES],
-                "role": ["seller"] * 4,
+                "role": ROLES,
                 "codes": [s[3] for s in SCHEMES],
                 "event_ids": [s[4] for s in SCHEMES],
-                "first_time": pa.array([dt.datetime(2026, 1, 18, 10)] * 4, pa.timestamp("us")),
-                "last_time": pa.array([dt.datetime(2026, 1, 19, 10)] * 4, pa.timestamp("us")),
+                "first_time": pa.array([BEGIN] * 5, pa.timestamp("us")),
+                "last_time": pa.array([BEGIN + dt.timedelta(days=1)] * 5, pa.timestamp("us")),
             }
         ),
         tmp_path / "schemes.parquet",

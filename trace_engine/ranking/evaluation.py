@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from trace_engine.ranking import metrics
 
 SUSPECTED = "suspected_violation"
+SUBJECT = "subject"  # role of the party that answers for a scheme
+SCHEME_COLUMNS = ("scheme_id", "detector", "seller_id", "codes", "event_ids")
 EXAMPLES = 10  # ids listed of what was missed or wrong
 CUTS = (10, 20, 50, 100)
 TRUE_WORDS = frozenset({"1", "true", "yes", "y"})
@@ -39,7 +41,7 @@ def evaluate(
     Raises :class:`TruthError` for a folder that lacks a file or column.
     """
     folder = Path(truth_folder)
-    schemes = _read(folder / "schemes.parquet", ("scheme_id", "detector", "codes", "event_ids"))
+    schemes = _read(folder / "schemes.parquet", SCHEME_COLUMNS)
     benign = _read(folder / "benign.parquet", ("kind", "codes", "event_ids"))
     touched = _read(folder / "touched_codes.parquet", ("code",)).column("code").combine_chunks()
     guilty = read_guilty(folder / "sellers.csv")
@@ -145,42 +147,53 @@ def _planted_links(planted: pa.Table) -> pa.Table:
 
 
 def _scheme_report(findings: pa.Table, schemes: pa.Table, links: pa.Table) -> dict[str, Any]:
-    """Return recall by planted detector, what was missed, and the delay of detection."""
-    detector_of = schemes.column("detector").to_pylist()
+    """Return recall by planted detector, what was missed, and the delay of detection.
+
+    A scheme may take several rows of the truth, one a party; it is found if any of them is. Its
+    seller is named if a finding has an answerable party (role ``subject``) as its subject.
+    """
     pairs = _planted_links(schemes).join(links, ["kind", "value"], join_type="inner")
-    scheme = pairs.column("row").to_numpy()
+    row = pairs.column("row").to_numpy()
     finding = pairs.column("finding").to_numpy()
-    names = findings.column("detector").to_numpy(zero_copy_only=False)
-    same = np.array(detector_of, dtype=object)[scheme] == names[finding]
-    scheme, finding = scheme[same], finding[same]
-    found = np.zeros(schemes.num_rows, bool)
-    found[scheme] = True
-    named = np.zeros(schemes.num_rows, bool)
-    if "seller_id" in schemes.column_names:
-        seller = schemes.column("seller_id").to_numpy(zero_copy_only=False)
-        subject = findings.column("subject_id").to_numpy(zero_copy_only=False)
-        named[scheme[seller[scheme] == subject[finding]]] = True
-    delay = _delays(findings, schemes, scheme, finding)
+    detector = schemes.column("detector").to_numpy(zero_copy_only=False)
+    same = detector[row] == findings.column("detector").to_numpy(zero_copy_only=False)[finding]
+    row, finding = row[same], finding[same]
+    seller = schemes.column("seller_id").to_numpy(zero_copy_only=False)
+    subject = findings.column("subject_id").to_numpy(zero_copy_only=False)
+    right = seller[row] == subject[finding]
+    if "role" in schemes.column_names:
+        right &= schemes.column("role").to_numpy(zero_copy_only=False)[row] == SUBJECT
     ids = schemes.column("scheme_id").to_pylist()
+    delay = _delays(findings, schemes, row, finding)
+    planted: dict[str, dict[str, list[int]]] = {}
+    for number, (name, scheme) in enumerate(zip(detector.tolist(), ids, strict=True)):
+        planted.setdefault(str(name), {}).setdefault(str(scheme), []).append(number)
+    found_rows, named_rows = set(row.tolist()), set(row[right].tolist())
     report: dict[str, dict[str, Any]] = {}
-    for name in sorted(set(detector_of)):
-        rows = np.flatnonzero(np.array(detector_of, dtype=object) == name)
-        known = delay[rows][~np.isnan(delay[rows])]
-        report[str(name)] = {
-            "planted": len(rows),
-            "found": int(found[rows].sum()),
-            "recall": float(found[rows].mean()),
-            "seller_named": int(named[rows].sum()),
-            "median_delay_days": float(np.median(known)) if len(known) else None,
-            "missed": [str(ids[row]) for row in rows[~found[rows]][:EXAMPLES]],
+    for name, cases in sorted(planted.items()):
+        found = {case for case, rows in cases.items() if not found_rows.isdisjoint(rows)}
+        known = [float(np.nanmin(delay[cases[case]])) for case in found if _any(delay[cases[case]])]
+        report[name] = {
+            "planted": len(cases),
+            "found": len(found),
+            "recall": len(found) / len(cases),
+            "seller_named": sum(not named_rows.isdisjoint(rows) for rows in cases.values()),
+            "median_delay_days": float(np.median(known)) if known else None,
+            "missed": [case for case in cases if case not in found][:EXAMPLES],
         }
+    total = sum(entry["planted"] for entry in report.values())
+    hits = sum(entry["found"] for entry in report.values())
     return {
-        "planted": schemes.num_rows,
-        "found": int(found.sum()),
-        "recall": float(found.mean()) if len(found) else None,
-        "lowest_recall": min((r["recall"] for r in report.values()), default=None),
+        "planted": total,
+        "found": hits,
+        "recall": hits / total if total else None,
+        "lowest_recall": min((entry["recall"] for entry in report.values()), default=None),
         "by_detector": report,
     }
+
+
+def _any(values: npt.NDArray[np.float64]) -> bool:
+    return bool((~np.isnan(values)).any())
 
 
 def _delays(
