@@ -1,0 +1,363 @@
+"""The population of the simulated market: enterprises, medicines, batches, shops, and who is guilty.
+
+Sizes are Zipf-like and provinces weighted by population. Arrays are indexed by party number,
+drug number or batch number; nothing here knows about events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.simulate.cities import CITIES, distances
+from trace_engine.simulate.codes import gtin
+from trace_engine.simulate.formulary import FORMULARY
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+DAY = 86_400  # seconds: the simulator counts time in seconds until rows are made
+
+# Types of parties (the contract's words), in the order in which parties are numbered.
+TYPES = (
+    "mah",
+    "wholesaler",
+    "chain_hq",
+    "chain_store",
+    "pharmacy",
+    "public_hospital",
+    "medical",
+    "platform",
+)
+MAH, WHOLESALER, CHAIN_HQ, CHAIN_STORE, PHARMACY, PUBLIC_HOSPITAL, MEDICAL, PLATFORM = range(8)
+UNLICENSED = 8  # trades, but stands in no registry
+
+RETAIL, ONLINE, MEDICINE = range(3)  # channels a seller to persons works in
+EPHEDRINE = "ephedrine_compound"
+
+BATCH_EVERY = 15  # days between two batches of one drug
+BATCHES_BEFORE = 60  # batches made before the window's first day
+
+
+@dataclass
+class Batch:
+    """Batches as growing lists: drug number, production day and expiry day (days since 1970)."""
+
+    drug: list[int] = field(default_factory=list)
+    production: list[int] = field(default_factory=list)
+    expiry: list[int] = field(default_factory=list)
+    number: list[str] = field(default_factory=list)
+
+    def add(self, drug: int, production: int, expiry: int, number: str) -> int:
+        """Append a batch and return its number."""
+        self.drug.append(drug)
+        self.production.append(production)
+        self.expiry.append(expiry)
+        self.number.append(number)
+        return len(self.drug) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A recall of one batch from a day on (days since 1970); ``region`` empty: whole country."""
+
+    drug: int
+    batch: int
+    level: int
+    region: str
+    day: int
+
+
+class Market:
+    """Everybody and everything that events refer to.
+
+    ``codes`` is about how many packs will be traded and sets the number of enterprises: one seller
+    per 80 packs, at least 300 sellers, so that a seller's month holds enough to be judged by.
+    ``first_day`` counts days since 1970-01-01.
+    """
+
+    def __init__(self, rng: np.random.Generator, codes: int, first_day: int, days: int) -> None:
+        self.rng = rng
+        self.first_day = first_day
+        self.days = days
+        self.begin = first_day * DAY  # seconds
+        self.end = (first_day + days) * DAY
+        self.sellers_planned = max(300, codes // 80)
+        self._people()
+        self._medicines()
+        self._drugs_by_channel()
+        self.recalls: list[Recall] = []
+        self.status: dict[int, tuple[str, int]] = {}  # party -> status other than active, since
+        self.guilty: list[int] = []
+        self.bills = 0  # numbers given so far
+        self.buyers = 0
+        self.lots = 0
+        self.uids = 0
+        self.other_codes: list[str] = []  # misread codes, see codes.OTHER_BASE
+        self._lot_scramble = int(rng.integers(1, 50_000)) * 10 + 3  # coprime to 10
+
+    # ---- parties -------------------------------------------------------------------------------
+
+    def _people(self) -> None:
+        rng = self.rng
+        planned = self.sellers_planned
+        province = np.array([int(c.code[:2]) for c in CITIES])
+        self.city_province = province
+        population = np.array([c.population for c in CITIES])
+        provinces = np.unique(province)
+        wholesalers = max(3 * len(provinces), planned // 16)
+        headquarters = max(len(provinces) // 2, planned // 80)
+        counts = {
+            MAH: max(16, int(planned**0.5)),
+            WHOLESALER: wholesalers,
+            CHAIN_HQ: headquarters,
+            CHAIN_STORE: int(planned * 0.36),
+            PHARMACY: int(planned * 0.34),
+            PUBLIC_HOSPITAL: max(12, int(planned * 0.06)),
+            MEDICAL: int(planned * 0.24),
+            PLATFORM: 4,
+        }
+        self.type = np.repeat(list(counts), list(counts.values()))
+        self.count = len(self.type)
+        share = population / population.sum()
+        self.city = rng.choice(len(CITIES), self.count, p=share).astype(np.int64)
+        # At least three wholesalers in every province, so that every chain can stay inside it.
+        first = self.first(WHOLESALER)
+        for i, p in enumerate(np.repeat(provinces, 3)):
+            self.city[first + i] = rng.choice(np.flatnonzero(province == p))
+        head = self.members(CHAIN_HQ)
+        stores = self.members(CHAIN_STORE)
+        self.parent = np.full(self.count, -1, np.int64)
+        size = 1.0 / np.arange(1, len(head) + 1) ** 0.8
+        self.parent[stores] = head[rng.choice(len(head), len(stores), p=size / size.sum())]
+        # Stores lie in the province of their head office, in any of its cities.
+        home = province[self.city[self.parent[stores]]]
+        for p in provinces:
+            here = stores[home == p]
+            cities = np.flatnonzero(province == p)
+            weight = population[cities] / population[cities].sum()
+            self.city[here] = cities[rng.choice(len(cities), len(here), p=weight)]
+        self.group = np.full(self.count, -1, np.int64)
+        self.group[head] = head
+        self.group[stores] = self.parent[stores]
+        # National distributors: the first wholesaler of every province belongs to one of three.
+        nationals = first + 3 * np.arange(len(provinces))
+        self.group[nationals] = first + 3 * (np.arange(len(provinces)) % 3)
+        self.province = province[self.city]
+        self._habits()
+        self._shops()
+        self._index_wholesalers()
+        self.unlicensed: list[int] = []  # numbers beyond ``count``, see stranger()
+        self.stranger_city: list[int] = []
+
+    def _habits(self) -> None:
+        """Draw how each party scans and uploads."""
+        rng, n = self.rng, self.count
+        draw = rng.random((6, n))
+        # Bills that carry a date only: a habit of a quarter of the wholesalers and some others.
+        self.date_only = draw[0] < np.select(
+            [self.type == WHOLESALER, self.type == MAH, self.type == MEDICAL], [0.25, 0.2, 0.2], 0.1
+        )
+        self.month_expiry = draw[1] < 0.08
+        self.no_price = (draw[2] < 0.06) & (self.type == WHOLESALER)
+        self.no_region = draw[3] < 0.05
+        # A clock that is off by up to ten minutes, seconds.
+        self.skew = np.where(draw[4] < 0.08, rng.integers(-600, 601, n), 0)
+        # Head offices that upload for their stores.
+        uploads = (draw[5] < 0.4) & (self.type == CHAIN_HQ)
+        self.uploader = np.arange(n)
+        stores = self.members(CHAIN_STORE)
+        by_head = uploads[self.parent[stores]]
+        self.uploader[stores[by_head]] = self.parent[stores[by_head]]
+        self.date_only[self.members(CHAIN_STORE)] = self.date_only[self.parent[stores]]
+
+    def _shops(self) -> None:
+        """Open online shops for a sixth of the single pharmacies, a third with a far warehouse."""
+        rng = self.rng
+        pharmacies = self.members(PHARMACY)
+        online = pharmacies[rng.random(len(pharmacies)) < 1 / 6]
+        if len(online) < 6:
+            online = pharmacies[:6]
+        self.online = online
+        self.shop_owner = online
+        platforms = self.members(PLATFORM)
+        self.shop_platform = platforms[rng.integers(0, len(platforms), len(online))]
+        self.shop_of = np.full(self.count, -1, np.int64)
+        self.shop_of[online] = np.arange(len(online))
+        self.warehouse = self.city.copy()  # where goods of a party lie and leave from
+        far = online[rng.random(len(online)) < 1 / 3]
+        if len(far) == 0:
+            far = online[:1]
+        for party in far.tolist():
+            same = np.flatnonzero(self.city_province == self.province[party])
+            others = np.setdiff1d(np.arange(len(CITIES)), [self.city[party]])
+            choice = same if rng.random() < 0.5 and len(same) > 1 else others
+            self.warehouse[party] = rng.choice(choice)
+        self.channel = np.full(self.count, RETAIL, np.int64)
+        self.channel[online] = ONLINE
+        self.channel[(self.type == PUBLIC_HOSPITAL) | (self.type == MEDICAL)] = MEDICINE
+        self.sellers = np.flatnonzero(
+            np.isin(self.type, [CHAIN_STORE, PHARMACY, PUBLIC_HOSPITAL, MEDICAL])
+        )
+        factor = np.array([0, 0, 0, 1.2, 1.0, 7.0, 0.5, 0])[self.type[self.sellers]]
+        factor = np.where(self.channel[self.sellers] == ONLINE, 5.0, factor)
+        zipf = (1 + rng.permutation(len(self.sellers))) ** -0.6
+        weight = factor * np.maximum(zipf, 0.05)
+        self.seller_weight = weight / weight.sum()
+        self.seller_cdf = np.cumsum(self.seller_weight)
+        self.retail_factor = 0.97 + 0.1 * rng.random(self.count)  # how dear a shop is
+
+    def _index_wholesalers(self) -> None:
+        wholesalers = self.members(WHOLESALER)
+        order = wholesalers[np.argsort(self.province[wholesalers], kind="stable")]
+        provinces, start, number = np.unique(
+            self.province[order], return_index=True, return_counts=True
+        )
+        self._wholesalers_sorted = order
+        self._wholesaler_start = np.zeros(100, np.int64)
+        self._wholesaler_number = np.zeros(100, np.int64)
+        self._wholesaler_start[provinces] = start
+        self._wholesaler_number[provinces] = number
+
+    def first(self, kind: int) -> int:
+        """Return the number of the first party of a type."""
+        return int(np.searchsorted(self.type, kind))
+
+    def members(self, kind: int) -> Ints:
+        """Return the numbers of all parties of a type."""
+        return np.flatnonzero(self.type == kind)
+
+    def wholesaler_in(
+        self, province: Ints, rng: np.random.Generator, other_than: Ints | None = None
+    ) -> Ints:
+        """Return a wholesaler in each province (early, that is bigger, ones are drawn more often).
+
+        Where ``other_than`` is the one drawn, its neighbour in the same province is returned.
+        """
+        number = self._wholesaler_number[province]
+        place = (number * rng.random(len(province)) ** 2).astype(np.int64)
+        start = self._wholesaler_start[province]
+        found = self._wholesalers_sorted[start + place]
+        if other_than is not None:
+            neighbour = self._wholesalers_sorted[start + (place + 1) % number]
+            found = np.where(found == other_than, neighbour, found)
+        return found
+
+    def stranger(self, city: int) -> int:
+        """Return the number of a new trader that stands in no registry."""
+        self.unlicensed.append(self.count + len(self.unlicensed))
+        self.stranger_city.append(city)
+        return self.unlicensed[-1]
+
+    def city_of(self, party: int) -> int:
+        """Return the city where the goods of a party lie (also of strangers)."""
+        if party < self.count:
+            return int(self.warehouse[party])
+        return self.stranger_city[party - self.count]
+
+    # ---- medicines -----------------------------------------------------------------------------
+
+    def _medicines(self) -> None:
+        rng = self.rng
+        makers = self.members(MAH)
+        copies = int(np.clip(len(makers) // 8, 1, 12))  # how many firms make each medicine
+        medicine = np.repeat(np.arange(len(FORMULARY)), copies)
+        self.drug_count = len(medicine)
+        self.medicine = medicine
+        self.drug_holder = makers[rng.integers(0, len(makers), self.drug_count)]
+        spread = np.exp(rng.normal(0, 0.25, self.drug_count))
+        spread[::copies] = 1.0
+        price = np.array([m.price for m in FORMULARY])[medicine] * spread
+        self.drug_price = np.maximum((price * 100).astype(np.int64), 150)  # fen, ex factory
+        rank = np.tile(np.arange(1, copies + 1), len(FORMULARY))
+        self.drug_weight = np.array([m.weight for m in FORMULARY])[medicine] / rank**1.1
+        self.drug_classes = [FORMULARY[i].classes.split(";") for i in medicine]
+        self.drug_ephedrine = np.array([EPHEDRINE in c for c in self.drug_classes])
+        self.drug_units = np.array([FORMULARY[i].units for i in medicine])
+        self.drug_online = np.array([FORMULARY[i].online for i in medicine])
+        # Identifiers: 7 digits beginning with 8, all different; GS1 for some (mostly dear) ones.
+        self.drug_identifier = 8_000_000 + rng.choice(999_999, self.drug_count, replace=False)
+        self.drug_gs1 = (np.arange(self.drug_count) % 23) == 11
+        self.drug_gs1 &= ~self.drug_ephedrine
+        self.gtins = [
+            gtin(f"0695{int(number) % 1_000_000_000:09d}") for number in self.drug_identifier
+        ]
+        self.drug_ids = [
+            self.gtins[i] if self.drug_gs1[i] else str(self.drug_identifier[i])
+            for i in range(self.drug_count)
+        ]
+        # Who states drug_id in the row although the code holds it.
+        self.drug_declared = rng.random(self.drug_count) < 0.3
+        self.shelf_months = rng.choice([18, 24, 36], self.drug_count)
+        self.batches = Batch()
+        offset = rng.integers(0, BATCH_EVERY, self.drug_count)
+        self.batch_base = np.zeros(self.drug_count, np.int64)
+        self.batch_offset = offset
+        per_drug = BATCHES_BEFORE + self.days // BATCH_EVERY + 2
+        for d in range(self.drug_count):
+            self.batch_base[d] = len(self.batches.drug)
+            for k in range(per_drug):
+                day = self.first_day + int(offset[d]) + (k - BATCHES_BEFORE) * BATCH_EVERY
+                self.add_batch(d, day)
+
+    def add_batch(self, drug: int, production: int, shelf_days: int | None = None) -> int:
+        """Append a batch of a drug made on a day (since 1970) and return its number."""
+        if shelf_days is None:
+            shelf_days = int(self.shelf_months[drug]) * 365 // 12
+        date = str(np.datetime64(production, "D")).replace("-", "")
+        number = f"{date[2:]}{len(self.batches.drug) % 97:02d}"
+        return self.batches.add(drug, production, production + shelf_days, number)
+
+    def batch_for(self, drug: Any, ship_day: Any, rng: np.random.Generator) -> Any:
+        """Return batches of ``drug`` made 5 to 50 days before ``ship_day`` (since 1970)."""
+        newest = (
+            ship_day - 5 - self.first_day - self.batch_offset[drug]
+        ) // BATCH_EVERY + BATCHES_BEFORE
+        older = rng.integers(0, 3, np.shape(drug))
+        return self.batch_base[drug] + newest - older
+
+    def _drugs_by_channel(self) -> None:
+        retail = np.array([FORMULARY[i].retail for i in self.medicine])
+        medical = np.array([FORMULARY[i].medical for i in self.medicine])
+        allowed = [retail, retail & self.drug_online, medical]
+        self.channel_drugs: list[Floats] = []
+        for mask in allowed:
+            weight = np.where(mask, self.drug_weight, 0.0)
+            self.channel_drugs.append(np.cumsum(weight / weight.sum()))
+
+    # ---- numbers -------------------------------------------------------------------------------
+
+    def new_bills(self, count: int) -> Ints:
+        """Return ``count`` new bill numbers."""
+        self.bills += count
+        return np.arange(self.bills - count, self.bills)
+
+    def new_buyers(self, count: int) -> Ints:
+        """Return ``count`` persons who have not bought before."""
+        self.buyers += count
+        return np.arange(self.buyers - count, self.buyers)
+
+    def new_uids(self, count: int) -> Ints:
+        """Return ``count`` new event numbers."""
+        self.uids += count
+        return np.arange(self.uids - count, self.uids)
+
+    def new_serials(self, count: int) -> Ints:
+        """Return the first serials of ``count`` lots; a lot may hold 1000 packs.
+
+        Lots of serials are dealt out in an irregular order, so that a serial says nothing about
+        when or why a pack was made.
+        """
+        self.lots += count
+        index = np.arange(self.lots - count, self.lots)
+        if self.lots > 1_000_000:
+            raise ValueError("the market is too big for nine-digit serials in lots of 1000")
+        return index * self._lot_scramble % 1_000_000 * 1000
+
+    def transit_days(self, origin: Any, goal: Any, rng: np.random.Generator) -> Any:
+        """Return whole days a lorry needs between cities: at least the next day."""
+        km = distances()[origin, goal]
+        return 1 + ((km / 700) + 1.3 * rng.random(np.shape(km))).astype(np.int64)
