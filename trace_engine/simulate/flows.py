@@ -213,7 +213,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
 
     def hop(
         ship_step: int, which: Ints, giver: Ints, receiver: Ints, price: Any, bill: Ints,
-        answer: Ints,
+        answer: Ints, due: Ints,
     ) -> None:
         """Emit shipment and receipt of packs ``which``; other arguments are by lot."""
         at = lot[which]
@@ -229,15 +229,17 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
                 source_city=np.where(hidden, NONE, m.warehouse[g]),
                 target_city=np.where(hidden, NONE, m.warehouse[r]),
                 price=np.where(m.no_price[who], NONE, fen), bill=number, from_bill=origin,
+                receivable=due[at],
             )
 
     bill_1, answer_1 = bills_c[0][consignment], bills_c[1][consignment]
     maker_l = maker[consignment]
-    hop(SHIP_1, everything, maker_l, node_1, base_l, bill_1, answer_1)
+    load = np.bincount(consignment, lots.size, c).astype(np.int64)[consignment]
+    hop(SHIP_1, everything, maker_l, node_1, base_l, bill_1, answer_1, load)
     later = np.flatnonzero(~direct[lot])
-    hop(SHIP_2, later, node_1, node_2, price_2, bills[0], bills[1])
+    hop(SHIP_2, later, node_1, node_2, price_2, bills[0], bills[1], lots.size)
     third = np.flatnonzero(three[lot])
-    hop(SHIP_3, third, node_2, buyer, price_3, bills[2], bills[3])
+    hop(SHIP_3, third, node_2, buyer, price_3, bills[2], bills[3], lots.size)
     moved = np.flatnonzero(store[lot])
     at = lot[moved]
     for step, event, number, actor in (
