@@ -245,7 +245,8 @@ class Desk:
         if "rx" in m.drug_classes[drug] and (medical or "shop" in given):
             given["prescription"] = bill
         kind = K.DISPENSING if medical else K.RETAIL_SALE
-        return self.write(kind, codes, time, batch, seller, **(given | columns))
+        actor = columns.pop("actor", seller)
+        return self.write(kind, codes, time, batch, actor, **(given | columns))
 
     def till(self, day: int) -> int:
         """Return a second of a day's shop hours (9:00 to 20:00)."""
