@@ -79,7 +79,12 @@ def certainly_after(
 
 @inlined
 def enqueue(
-    queue: Records, bounds: Ints, row: np.int64, seq: np.int64, day: np.int64, serial: np.uint8,
+    queue: Records,
+    bounds: Ints,
+    row: np.int64,
+    seq: np.int64,
+    day: np.int64,
+    serial: np.uint8,
     on_record: bool,
 ) -> None:
     """Remember that hop ``serial`` of line ``row`` waits since ``day``."""
@@ -188,8 +193,15 @@ def source_signal(
 
 @inlined
 def ship(
-    line: np.void, row: np.int64, seq: np.int64, e: np.void, owners: Owners, parties: Records,
-    settings: Settings, waiting: Records, bounds: Ints,
+    line: np.void,
+    row: np.int64,
+    seq: np.int64,
+    e: np.void,
+    owners: Owners,
+    parties: Records,
+    settings: Settings,
+    waiting: Records,
+    bounds: Ints,
 ) -> np.uint32:
     """Goods sold to another enterprise leave."""
     giver, receiver, price = e.source, e.target, e.price
@@ -225,9 +237,7 @@ def ship(
                 line.crossings = np.uint8(line.crossings + 1)
         line.owner = receiver
         line.hop_time = np.uint32(seconds)
-        line.flags = np.uint16(
-            (line.flags & ~HOP_DATE_ONLY) | (HOP_DATE_ONLY if date_only else 0)
-        )
+        line.flags = np.uint16((line.flags & ~HOP_DATE_ONLY) | (HOP_DATE_ONLY if date_only else 0))
         line.paid = price
         if line.sales == 0:
             line.holder = np.int32(-1)
@@ -251,8 +261,15 @@ def ship(
 
 @inlined
 def receive(
-    line: np.void, row: np.int64, seq: np.int64, e: np.void, owners: Owners, parties: Records,
-    settings: Settings, waiting: Records, bounds: Ints,
+    line: np.void,
+    row: np.int64,
+    seq: np.int64,
+    e: np.void,
+    owners: Owners,
+    parties: Records,
+    settings: Settings,
+    waiting: Records,
+    bounds: Ints,
 ) -> np.uint32:
     """Goods bought have arrived."""
     giver, receiver, price = e.source, e.target, e.price
@@ -266,7 +283,11 @@ def receive(
         bit = np.uint8(1 << (line.current & 7)) if line.current != 0 else np.uint8(0)
         if (line.awaits_receipt & bit) != 0:
             line.awaits_receipt = np.uint8(line.awaits_receipt & ~bit)
-            if giver >= 0 and line.previous >= 0 and not related(parties, giver, e.source_group, line.previous):
+            if (
+                giver >= 0
+                and line.previous >= 0
+                and not related(parties, giver, e.source_group, line.previous)
+            ):
                 signal |= np.uint32(sig.RECEIPT_MISMATCH)
         if price >= 0:
             line.paid = price
@@ -293,16 +314,16 @@ def receive(
             if on_record:
                 signal |= np.uint32(sig.OWNER_ON_RECORD)
             line.awaits_shipment = np.uint8(line.awaits_shipment | (1 << (line.current & 7)))
-            enqueue(waiting, bounds, row, seq, np.int64(e.seconds) // 86400, line.current, on_record)
+            enqueue(
+                waiting, bounds, row, seq, np.int64(e.seconds) // 86400, line.current, on_record
+            )
     if line.sales == 0:
         line.holder = receiver
     return signal
 
 
 @inlined
-def sell(
-    line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records
-) -> np.uint32:
+def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records) -> np.uint32:
     """Sold, injected or dispensed to a person."""
     giver, quantity = e.source, np.int64(e.quantity)
     split = (e.flags & SPLIT_SALE) != 0
@@ -341,9 +362,18 @@ def sell(
 
 @inlined
 def apply(
-    seq: np.int64, row: np.int64, line: np.void, e: np.void, o: np.void, owners: Owners,
-    parties: Records, settings: Settings, shipments: Records, shipment_bounds: Ints,
-    receipts: Records, receipt_bounds: Ints,
+    seq: np.int64,
+    row: np.int64,
+    line: np.void,
+    e: np.void,
+    o: np.void,
+    owners: Owners,
+    parties: Records,
+    settings: Settings,
+    shipments: Records,
+    shipment_bounds: Ints,
+    receipts: Records,
+    receipt_bounds: Ints,
 ) -> None:
     """Let event ``e`` act on ``line`` and write what custody says of it to ``o``."""
     role = np.int64(e.role)
@@ -357,9 +387,7 @@ def apply(
     signal = np.uint32(0)
 
     if role == _TRANSFER_SHIP or role == _TRANSFER_RECEIVE:
-        foreign = (
-            e.source_group >= 0 and e.target_group >= 0 and e.source_group != e.target_group
-        )
+        foreign = e.source_group >= 0 and e.target_group >= 0 and e.source_group != e.target_group
         if foreign:  # two groups: a sale under another name
             role = _SHIP if role == _TRANSFER_SHIP else _RECEIVE
     moves = role >= _SHIP and role <= _TRANSFER_RECEIVE
@@ -391,13 +419,9 @@ def apply(
         if line.sales == 0 and receiver >= 0:
             line.holder = receiver
     elif role == _SHIP:
-        signal |= ship(
-            line, row, seq, e, owners, parties, settings, shipments, shipment_bounds
-        )
+        signal |= ship(line, row, seq, e, owners, parties, settings, shipments, shipment_bounds)
     elif role == _RECEIVE:
-        signal |= receive(
-            line, row, seq, e, owners, parties, settings, receipts, receipt_bounds
-        )
+        signal |= receive(line, row, seq, e, owners, parties, settings, receipts, receipt_bounds)
     elif role == _TRANSFER_SHIP or role == _TRANSFER_RECEIVE:
         if line.owner < 0:
             first = giver if giver >= 0 else receiver
@@ -465,12 +489,7 @@ def apply(
         line.place = e.place
         line.last_time = e.seconds
         flags = line.flags & ~(LAST_OUTGOING | LAST_DATE_ONLY)
-        if (
-            role == _SHIP
-            or role == _RETURN_SHIP
-            or role == _TRANSFER_SHIP
-            or role == _RECALL_SHIP
-        ):
+        if role == _SHIP or role == _RETURN_SHIP or role == _TRANSFER_SHIP or role == _RECALL_SHIP:
             flags |= LAST_OUTGOING
         if date_only:
             flags |= LAST_DATE_ONLY

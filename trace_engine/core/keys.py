@@ -165,9 +165,7 @@ class KeySpace:
             self.grow()
 
 
-def extended(
-    array: npt.NDArray[Any], length: int, fill: int | float = 0
-) -> npt.NDArray[Any]:
+def extended(array: npt.NDArray[Any], length: int, fill: int | float = 0) -> npt.NDArray[Any]:
     """Return ``array`` with at least ``length`` rows; new rows hold ``fill``. Grows by doubling."""
     if length <= len(array):
         return array

@@ -18,7 +18,12 @@ from trace_engine.events.kinds import Role
 LARGEST_GROUP = 64
 _WAIT = 8
 
-_NONE, _ORIGIN, _SHIP, _RECEIVE = int(Role.NONE), int(Role.ORIGIN), int(Role.SHIP), int(Role.RECEIVE)
+_NONE, _ORIGIN, _SHIP, _RECEIVE = (
+    int(Role.NONE),
+    int(Role.ORIGIN),
+    int(Role.SHIP),
+    int(Role.RECEIVE),
+)
 _RETURN_SHIP, _RETURN_RECEIVE = int(Role.RETURN_SHIP), int(Role.RETURN_RECEIVE)
 _TRANSFER_SHIP, _TRANSFER_RECEIVE = int(Role.TRANSFER_SHIP), int(Role.TRANSFER_RECEIVE)
 _RECALL_SHIP, _RECALL_RECEIVE = int(Role.RECALL_SHIP), int(Role.RECALL_RECEIVE)
@@ -183,8 +188,15 @@ def next_of_group(group: Ints, m: np.int64, line: np.void, events: Records) -> n
 
 
 @inlined
-def due(queue: Records, bounds: Ints, lines: Records, day: np.int64, limit: np.int64, late: Late,
-        receipts_missing: bool) -> None:
+def due(
+    queue: Records,
+    bounds: Ints,
+    lines: Records,
+    day: np.int64,
+    limit: np.int64,
+    late: Late,
+    receipts_missing: bool,
+) -> None:
     """Take from the queue all that fell due by the beginning of ``day``."""
     head, tail = bounds[0], bounds[1]
     while head < tail and np.int64(queue[head].day) + limit + 1 <= day:
@@ -207,8 +219,15 @@ _BLOCK = 32
 
 
 @kernel
-def look_up(rows: Ints, start: np.int64, seq_base: np.int64, table: Table, events: Records,
-            results: Records, position: Ints) -> None:
+def look_up(
+    rows: Ints,
+    start: np.int64,
+    seq_base: np.int64,
+    table: Table,
+    events: Records,
+    results: Records,
+    position: Ints,
+) -> None:
     """Find the line of every event, and the next event of the same code within the slice.
 
     Leaves ``last_seq`` of each line at its last event of the slice, and ``previous`` of each event.
@@ -333,7 +352,9 @@ def run_shard(
         today = np.int64(e.seconds) // 86400
         if today != day:
             day = today
-            due(shipments, shipment_bounds, lines, day, settings.shipment_days, late_shipments, True)
+            due(
+                shipments, shipment_bounds, lines, day, settings.shipment_days, late_shipments, True
+            )
             due(receipts, receipt_bounds, lines, day, settings.receipt_days, late_receipts, False)
         line = lines[row]
         before = o.previous
@@ -355,15 +376,35 @@ def run_shard(
                     j = np.int64(results[j].following)
         if m == 1:
             apply(
-                seq_base + rows[i], row, line, e, o, owners, parties, settings,
-                shipments, shipment_bounds, receipts, receipt_bounds,
+                seq_base + rows[i],
+                row,
+                line,
+                e,
+                o,
+                owners,
+                parties,
+                settings,
+                shipments,
+                shipment_bounds,
+                receipts,
+                receipt_bounds,
             )
             o.state = np.uint8(_DONE)
         elif m > LARGEST_GROUP:
             for j in sorted_crowd(i, m, events, results):
                 apply(
-                    seq_base + rows[j], row, line, events[j], results[j], owners, parties,
-                    settings, shipments, shipment_bounds, receipts, receipt_bounds,
+                    seq_base + rows[j],
+                    row,
+                    line,
+                    events[j],
+                    results[j],
+                    owners,
+                    parties,
+                    settings,
+                    shipments,
+                    shipment_bounds,
+                    receipts,
+                    receipt_bounds,
                 )
                 results[j].state = np.uint8(_DONE)
         else:
@@ -375,8 +416,18 @@ def run_shard(
                 best = next_of_group(group, m, line, events)
                 j = group[best]
                 apply(
-                    seq_base + rows[j], row, line, events[j], results[j], owners, parties,
-                    settings, shipments, shipment_bounds, receipts, receipt_bounds,
+                    seq_base + rows[j],
+                    row,
+                    line,
+                    events[j],
+                    results[j],
+                    owners,
+                    parties,
+                    settings,
+                    shipments,
+                    shipment_bounds,
+                    receipts,
+                    receipt_bounds,
                 )
                 results[j].state = np.uint8(_DONE)
                 m -= 1

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -154,6 +154,9 @@ class Detector(ABC, Generic[P]):
     unit: ClassVar[str]  # unit of observed and threshold
     needs: ClassVar[tuple[str, ...]] = ()  # "registry.enterprises", "unit_price", ...
     jurisdiction: ClassVar[Jurisdiction] = Jurisdiction.SUBJECT
+    # Who of the two sides of an event answers for it, where a hit does not say: the other one is
+    # the counterparty.
+    answerable: ClassVar[Literal["giver", "receiver"]] = "giver"
     # What is known to look like it without being it, and how that is kept out (for the catalogue).
     false_positives: ClassVar[str] = ""
     parameters: ClassVar[type[Parameters]] = Parameters

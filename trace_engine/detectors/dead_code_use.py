@@ -1,0 +1,118 @@
+"""Dead code use 异常状态码流通 (C3, P10, B10): a code used that cannot be in use.
+
+Fires on (a) any movement or sale of a code that was destroyed, scrapped or sampled out, and on a
+shipment, receipt or sale of one that was recalled (goods on their way back after a recall may move),
+where it is certainly later; (b) a sale (201, 207, 209, 212, 321, 322, 323) on a day after the expiry
+date (a month-only expiry lasts to the end of that month); (c) any event on a day before the production
+date. observed: (a) 1, (b) days past expiry, (c) days before production; threshold 0. Severity (a) 0.8,
+(b) 0.7, (c) 0.5.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from trace_engine.core import signals
+from trace_engine.detectors._shared import ROLE_OF
+from trace_engine.detectors.base import (
+    Detector,
+    Evidence,
+    Family,
+    Parameters,
+    Slice,
+    Verdict,
+    hits_of,
+)
+from trace_engine.events.batch import DAY, MISSING_DAY
+from trace_engine.events.kinds import EventKind, Role
+
+_SALES = np.zeros(len(EventKind), np.bool_)
+_SALES[
+    [
+        EventKind.SALE_SHIPMENT,
+        EventKind.DIRECT_SHIPMENT,
+        EventKind.SUPPLY_SHIPMENT,
+        EventKind.GIFT_SHIPMENT,
+        EventKind.RETAIL_SALE,
+        EventKind.VACCINATION,
+        EventKind.DISPENSING,
+    ]
+] = True
+_ACTS = ~np.isin(ROLE_OF, [int(Role.NONE), int(Role.VOID)])
+
+
+class DeadCodeUse(Detector[Parameters]):
+    """See the module."""
+
+    id = "dead_code_use"
+    title_zh = "异常状态码流通"
+    title_en = "use of a dead code"
+    family = Family.SUSPECTED_VIOLATION
+    evidence = Evidence.CODE
+    key = "code"
+    rows = ("C3", "P10", "B10")
+    basis = "药品管理法第八十三条、第九十八条（超过有效期的药品为劣药）；“清源”行动：追溯码状态异常"
+    unit = "days"
+    needs: ClassVar[tuple[str, ...]] = ("expiry_date", "production_date")
+    false_positives = (
+        "Returns and destruction of expired or recalled goods; month-only expiry; date-only bills of "
+        "the same day; destruction after scrapping."
+    )
+    sentence_zh = (
+        "{subject}于{time}对{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装进行出入库或销售，"
+        "但{reason_zh}。流转路径：{path}。"
+    )
+    sentence_en = (
+        "{subject} moved or sold {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code} "
+        "({time}), although {reason_en}. Path: {path}."
+    )
+
+    def judge(self, data: Slice, parameters: Parameters) -> Verdict:
+        """Judge the events of the slice; there is nothing to set."""
+        b = data.batch
+        day = (b.time // DAY).astype(np.int32)
+        acts = _ACTS[b.kind]
+        past = np.where(b.expiry != MISSING_DAY, day - b.expiry, 0)
+        early = np.where(b.production != MISSING_DAY, b.production - day, 0)
+        expired = _SALES[b.kind] & (past > 0)
+        unborn = acts & (early > 0)
+        dead = (data.custody.signal & np.uint32(signals.AFTER_DEAD)) != 0
+        rows = np.flatnonzero(dead | expired | unborn)
+        choice = np.where(dead[rows], 0, np.where(expired[rows], 1, 2))
+        observed = np.choose(choice, [np.ones(len(rows)), past[rows], early[rows]])
+        # Without a giver (a production receipt, say) the receiver is answerable.
+        subject = np.where(b.source[rows] >= 0, b.source[rows], b.target[rows])
+        counterparty = np.where(b.source[rows] >= 0, b.target[rows], np.int32(-1))
+        hits = hits_of(
+            data,
+            rows,
+            observed=observed,
+            threshold=0,
+            severity=_SEVERITY[choice],
+            subject=subject,
+            counterparty=counterparty,
+            extra={"reason_zh": _REASON_ZH[choice], "reason_en": _REASON_EN[choice]},
+        )
+        undated = int(np.count_nonzero(_SALES[b.kind] & (b.expiry == MISSING_DAY)))
+        return Verdict(hits, int(np.count_nonzero(acts)), {"no_expiry": undated} if undated else {})
+
+
+_SEVERITY = np.array([0.8, 0.7, 0.5], np.float32)
+_REASON_ZH = np.array(
+    [
+        "该码此前已销毁、报废、抽检或召回",
+        "药品已超过有效期",
+        "事件日期早于其生产日期",
+    ],
+    object,
+)
+_REASON_EN = np.array(
+    [
+        "the code had been destroyed, scrapped, sampled out or recalled",
+        "the drug had expired",
+        "the date lies before its production",
+    ],
+    object,
+)

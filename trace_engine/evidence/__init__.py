@@ -1,0 +1,1 @@
+"""From hits to findings: grouping, paths, sentences, and the table of the contract."""

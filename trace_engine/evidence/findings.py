@@ -1,0 +1,295 @@
+"""Build the findings table from hits: one row a cause, with ids that a re-run gives again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from trace_engine.detectors.base import Detector, Hits, Jurisdiction
+from trace_engine.events.batch import DATE_ONLY, NATIONAL_LIMIT, Vocabulary
+from trace_engine.events.findings import FINDINGS, MAXIMUM_CODES
+from trace_engine.evidence.grouping import Grouped, group_hits, standing
+from trace_engine.evidence.paths import PathEvent, path_events, path_text, time_text
+from trace_engine.registry.jurisdiction import responsible_bureau
+from trace_engine.registry.regions import load_regions
+
+if TYPE_CHECKING:
+    from trace_engine.core.eventlog import EventLog
+    from trace_engine.registry import RegistryView
+
+SHANGHAI_OFFSET = 8 * 3600 * 1_000_000  # µs: wall clock to UTC
+_SAMPLE = 5  # codes and events shown in evidence of a group
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+AnyDetector = Detector[Any]
+
+
+class FindingsBuilder:
+    """Turns hits into rows of ``FINDINGS``. Holds nothing that outlives a call but caches."""
+
+    def __init__(
+        self,
+        detectors: Mapping[str, AnyDetector],
+        log: EventLog,
+        vocabulary: Vocabulary,
+        view: RegistryView,
+        policy_version: str,
+    ) -> None:
+        self.detectors = detectors
+        self.log = log
+        self.vocabulary = vocabulary
+        self.view = view
+        self.policy_version = policy_version
+        self.bureau = lru_cache(maxsize=100_000)(self._bureau)
+
+    def build(self, hits: list[tuple[str, Hits]], data_begin: int) -> pa.Table:
+        """Return the findings of ``hits`` ((detector id, hits) pairs), ordered by time and id."""
+        by_detector: dict[str, list[Hits]] = {}
+        for detector_id, some in hits:
+            some = standing(some, data_begin)
+            if len(some):
+                by_detector.setdefault(detector_id, []).append(some)
+        rows: list[dict[str, Any]] = []
+        for detector_id in sorted(by_detector):
+            parts = by_detector[detector_id]
+            joined = parts[0] if len(parts) == 1 else concat_hits(parts)
+            detector = self.detectors[detector_id]
+            grouped = group_hits(
+                joined, self.log, self.view, receiver_answers=detector.answerable == "receiver"
+            )
+            rows.extend(self._rows(detector, grouped))
+        rows.sort(key=lambda row: (row["event_time"], row["finding_id"]))
+        return pa.Table.from_pylist(rows, schema=FINDINGS)
+
+    def _rows(self, detector: AnyDetector, g: Grouped) -> list[dict[str, Any]]:
+        first = g.starts[:-1]
+        counts = np.diff(g.starts)
+        by_code = detector.key == "code"
+        # One hit stands for the group in sentences: that of the first code by text.
+        lead = np.array(
+            [self._leading_hit(g, int(a), int(a + k)) for a, k in zip(first, counts, strict=True)],
+            np.int64,
+        )
+        lead_seq = g.seq[lead]
+        bills = self.log.text("bill_code", lead_seq)
+        orders = self.log.text("order_code", lead_seq)
+        buyers = self.log.text("buyer_id", lead_seq)
+        flags = self.log.column("flags", lead_seq)
+        if by_code:
+            offsets, numbers = self.log.paths(lead_seq)
+            paths = path_events(numbers, self.log, self.vocabulary, self.view)
+        else:
+            offsets, paths = np.zeros(len(first) + 1, np.int64), []
+        rows = []
+        for i, (start, count) in enumerate(zip(first.tolist(), counts.tolist(), strict=True)):
+            members = slice(start, start + count)
+            path = paths[offsets[i] : offsets[i + 1]]
+            rows.append(
+                self._row(
+                    detector,
+                    g,
+                    members,
+                    int(lead[i]),
+                    path,
+                    bills[i],
+                    orders[i],
+                    buyers[i],
+                    bool(flags[i] & DATE_ONLY),
+                )
+            )
+        return rows
+
+    def _leading_hit(self, g: Grouped, start: int, stop: int) -> int:
+        codes = g.code[start:stop]
+        if int(codes[-1]) < NATIONAL_LIMIT:  # numbers of national codes order like their texts
+            return start
+        texts = [
+            (self.vocabulary.code_text(int(c)), int(s))
+            for c, s in zip(codes, g.seq[start:stop], strict=True)
+        ]
+        return start + min(range(len(texts)), key=texts.__getitem__)
+
+    def _row(
+        self,
+        detector: AnyDetector,
+        g: Grouped,
+        members: slice,
+        lead: int,
+        path: list[PathEvent],
+        bill: str | None,
+        order: str | None,
+        buyer: str | None,
+        date_only: bool,
+    ) -> dict[str, Any]:
+        v, view = self.vocabulary, self.view
+        subject, counterparty = int(g.subject[lead]), int(g.counterparty[lead])
+        keys = np.unique(g.code[members])
+        codes = sorted(v.code_text(int(k)) for k in keys[:MAXIMUM_CODES])
+        worst = members.start + int(np.argmax(g.severity[members]))
+        time = int(g.time[members].max())
+        amount = int(g.amount[members].sum())
+        subject_id, drug_id = v.parties.text(subject), v.drugs.text(int(g.drug[lead]))
+        batch_no = v.batches.text(int(g.batch_no[lead]))
+        event_ids = self._event_ids(g, members, path, single=len(codes) == 1)
+        group_text = (
+            f"own:{int(g.own_group[lead]):016x}"
+            if g.own_group[lead]
+            else (f"bill:{bill}" if bill else f"code:{codes[0]}")
+        )
+        day = time_text(int(g.time[lead]), True)
+        finding_id = _finding_id(
+            detector.id,
+            subject_id,
+            v.parties.text(counterparty),
+            drug_id,
+            batch_no,
+            group_text,
+            day,
+        )
+        regions = load_regions()
+        region = int(g.region[lead])
+        fields: dict[str, Any] = {
+            "code": codes[0],
+            "code_count": int(len(keys)),
+            "bill": bill or "—",
+            "order": order or "—",
+            "buyer": buyer or "—",
+            "batch_no": batch_no or "—",
+            "time": time_text(time, date_only),
+            "date": time_text(time, True),
+            "observed": float(g.observed[worst]),
+            "threshold": float(g.threshold[worst]),
+            "amount": amount / 100,
+        }
+        extras = {name: _plain(column[worst]) for name, column in g.extra.items()}
+        sentences = {}
+        for lang, template in (("zh", detector.sentence_zh), ("en", detector.sentence_en)):
+            local = dict(fields)
+            local["subject"] = view.party_name(subject) if subject >= 0 else _unknown(lang)
+            local["counterparty"] = (
+                view.party_name(counterparty) if counterparty >= 0 else _unknown(lang)
+            )
+            local["drug"] = view.drug_name(int(g.drug[lead])) or drug_id
+            local["region"] = regions.name(region) if region >= 0 else _unknown(lang)
+            local["path"] = path_text(path, lang) if path else "—"
+            for name, value in extras.items():
+                local[name] = self._extra_text(name, value, lang)
+            sentences[lang] = template.format_map(local)
+        evidence = {
+            "path": path,
+            "codes_sample": codes[:_SAMPLE],
+            "values": {name: self._extra_text(name, value, "zh") for name, value in extras.items()},
+        }
+        return {
+            "finding_id": finding_id,
+            "detector": detector.id,
+            "family": str(detector.family),
+            "severity": float(g.severity[worst]),
+            "event_time": time - SHANGHAI_OFFSET,
+            "subject_id": subject_id,
+            "subject_type": view.enterprise_type_name(subject, "code") if subject >= 0 else "",
+            "counterparty_id": v.parties.text(counterparty),
+            "drug_id": drug_id,
+            "batch_no": batch_no,
+            "code": codes[0],
+            "code_count": int(len(keys)),
+            "codes": codes,
+            "bill_code": bill,
+            "order_code": order,
+            "buyer_id": buyer,
+            "region": regions.code(region) if region >= 0 else "",
+            "observed": float(g.observed[worst]),
+            "threshold": float(g.threshold[worst]),
+            "unit": detector.unit,
+            "amount": amount / 100 if amount > 0 else None,
+            "event_ids": event_ids,
+            "title_zh": detector.title_zh,
+            "title_en": detector.title_en,
+            "explanation_zh": sentences["zh"],
+            "explanation_en": sentences["en"],
+            "evidence": _encode(evidence).decode(),
+            "basis": detector.basis,
+            "jurisdiction": self.bureau(subject, region, detector.jurisdiction),
+            "policy_version": self.policy_version,
+        }
+
+    def _event_ids(
+        self, g: Grouped, members: slice, path: list[PathEvent], *, single: bool
+    ) -> list[str]:
+        """Ids of the events a finding rests on: the pack's path, else the hits themselves."""
+        seqs = g.seq[members][:MAXIMUM_CODES]
+        if g.related is not None:
+            more = g.related[members][:MAXIMUM_CODES].reshape(-1)
+            seqs = np.concatenate([seqs, more[more >= 0]])
+        ids = {str(x) for x in self.log.text("event_id", np.unique(seqs))}
+        if single:
+            on_path = [str(e["event_id"]) for e in path]
+            return on_path + sorted(ids - set(on_path))
+        return sorted(ids)
+
+    def _extra_text(self, name: str, value: Any, lang: str) -> Any:
+        if name.endswith("_party"):
+            return self.view.party_name(value) if value >= 0 else _unknown(lang)
+        if name.endswith("_region"):
+            return load_regions().name(value) if value >= 0 else _unknown(lang)
+        if name.endswith("_time"):
+            return time_text(value, value % 86_400_000_000 == 0)
+        return value
+
+    def _bureau(self, subject: int, region: int, jurisdiction: Jurisdiction) -> str:
+        if subject < 0:
+            return ""
+        code = self.view.party_region_code(subject)
+        if not code and region >= 0:
+            code = load_regions().code(region)
+        bureau = responsible_bureau(int(self.view.party_type[subject]), code)
+        if jurisdiction == Jurisdiction.HEALTH_INSURANCE:
+            return f"{bureau}；线索同时移送医疗保障部门"
+        return bureau
+
+
+def concat_hits(parts: list[Hits]) -> Hits:
+    """Join hits of one detector; a column that only some have is an error of the detector."""
+
+    def join(name: str) -> Any:
+        columns = [getattr(p, name) for p in parts]
+        if columns[0] is None:
+            assert all(c is None for c in columns), f"{name} is set on some hits only"
+            return None
+        return np.concatenate(columns)
+
+    names = list(parts[0].extra)
+    return Hits(
+        seq=join("seq"),
+        observed=join("observed"),
+        threshold=join("threshold"),
+        severity=join("severity"),
+        subject=join("subject"),
+        counterparty=join("counterparty"),
+        time=join("time"),
+        region=join("region"),
+        amount=join("amount"),
+        group=join("group"),
+        history_since=join("history_since"),
+        related=join("related"),
+        extra={name: np.concatenate([np.asarray(p.extra[name]) for p in parts]) for name in names},
+    )
+
+
+def _finding_id(*parts: str) -> str:
+    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=10)
+    return "F" + digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _unknown(lang: str) -> str:
+    return "（未知）" if lang == "zh" else "(unknown)"
