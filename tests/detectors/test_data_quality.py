@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.detectors.conftest import SALE, SHIP, numbers
 
+from tests.detectors.conftest import SALE, SHIP, numbers
 from trace_engine.detectors.malformed_code import MalformedCode
 from trace_engine.detectors.time_disorder import TimeDisorder, TimeDisorderParameters
 from trace_engine.detectors.unknown_product import UnknownProduct

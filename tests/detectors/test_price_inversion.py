@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.detectors.conftest import SALE, SHIP, World, numbers
 
+from tests.detectors.conftest import SALE, SHIP, World, numbers
 from trace_engine.detectors.price_inversion import PriceInversion, PriceInversionParameters
 from trace_engine.events.batch import GIFT, SPLIT_SALE
 from trace_engine.events.kinds import EventKind
@@ -127,7 +127,9 @@ def test_state_carries_over_days_and_equals_one_call(world):
     events = []
     for d in range(1, 29):
         for _ in range(40):
-            time = f"2025-03-{d:02d}" + ("" if rng.random() < 0.3 else f" {rng.integers(24):02d}:15")
+            time = f"2025-03-{d:02d}" + (
+                "" if rng.random() < 0.3 else f" {rng.integers(24):02d}:15"
+            )
             more = {"quantity": int(rng.integers(1, 5)), "drug": f"800000{rng.integers(3)}"}
             more["batch"] = [None, "A", "B"][rng.integers(3)]
             price = int(rng.integers(500, 1500))

@@ -1,4 +1,4 @@
-"""Small things several detectors need: roles of kinds, what a sale is worth, lists of drugs."""
+"""Small things several detectors need: roles of kinds, lists of drugs."""
 
 from __future__ import annotations
 
@@ -27,17 +27,6 @@ def has_role(batch: EventBatch, roles: Iterable[Role], but: Iterable[EventKind] 
     wanted = np.isin(ROLE_OF, [int(role) for role in roles])
     wanted[[int(kind) for kind in but]] = False
     return wanted[batch.kind]
-
-
-def packs(batch: EventBatch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the smallest packs of events, at least 1 each, shape ``(m,)``."""
-    return np.maximum(batch.quantity[rows].astype(np.int64), 1)
-
-
-def worth(batch: EventBatch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return price × packs in fen, -1 where the price is not known, shape ``(m,)``."""
-    price = batch.price[rows].astype(np.int64)
-    return np.where(price >= 0, price * packs(batch, rows), -1)
 
 
 @lru_cache(maxsize=4)

@@ -122,9 +122,7 @@ def _select(
     m = 0
     for i in range(kind.shape[0]):
         role = role_of[kind[i]]
-        gift = (
-            (flags[i] & _GIFT) != 0 or kind[i] == _GIFT_SHIPMENT or kind[i] == _GIFT_RECEIPT
-        )
+        gift = (flags[i] & _GIFT) != 0 or kind[i] == _GIFT_SHIPMENT or kind[i] == _GIFT_RECEIPT
         bought = (signal[i] & _HOP) != 0 and target[i] >= 0 and drug[i] >= 0
         if bought and price[i] > 0 and not gift:
             rows[m] = i
@@ -211,12 +209,7 @@ def _keys(
         side = 0 if what[i] == _PURCHASE else 1
         j = last[side]
         last[side] = i
-        if (
-            j >= 0
-            and holder[i] == holder[j]
-            and drug[i] == drug[j]
-            and batch_no[i] == batch_no[j]
-        ):
+        if j >= 0 and holder[i] == holder[j] and drug[i] == drug[j] and batch_no[i] == batch_no[j]:
             ids[i] = ids[j]
             continue
         if used[0] + 2 > words.shape[0]:
@@ -287,9 +280,7 @@ def _judge(
 
 
 @kernel
-def _buy(
-    stock: npt.NDArray[np.int64], key: np.int64, column: int, price: int, packs: int
-) -> None:
+def _buy(stock: npt.NDArray[np.int64], key: np.int64, column: int, price: int, packs: int) -> None:
     """Add a purchase to the day's value and packs that begin at ``column``."""
     stock[key, column] += np.int64(price) * np.int64(packs)
     stock[key, column + 1] += packs
@@ -444,12 +435,13 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
     )
     parameters: ClassVar[type[Parameters]] = PriceInversionParameters
     sentence_zh: ClassVar[str] = (
-        "{subject}于{date}销售{drug}（批号{batch_no}）{code_count}个追溯码，单价{observed}元，"
-        "低于{cost_basis_zh}{cost}元（判定线{threshold}元），涉嫌购销价格倒挂。"
+        "{subject}于{date}销售{drug}（批号{batch_no}）{code_count}个追溯码，单价{observed:.2f}元，"
+        "低于{cost_basis_zh}{cost:.2f}元（判定线{threshold:.2f}元），涉嫌购销价格倒挂。"
     )
     sentence_en: ClassVar[str] = (
         "On {date} {subject} sold {code_count} code(s) of {drug} (batch {batch_no}) at "
-        "{observed} CNY a pack, below {cost_basis_en}, {cost} CNY (limit {threshold} CNY)."
+        "{observed:.2f} CNY a pack, below {cost_basis_en}, {cost:.2f} CNY "
+        "(limit {threshold:.2f} CNY)."
     )
 
     def select(self, data: Slice, parameters: PriceInversionParameters) -> tuple[Rows, Verdict]:

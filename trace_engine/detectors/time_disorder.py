@@ -76,11 +76,11 @@ class TimeDisorder(Detector[TimeDisorderParameters]):
     parameters: ClassVar[type[Parameters]] = TimeDisorderParameters
     sentence_zh: ClassVar[str] = (
         "{subject}上传的{date}业务记录中，有{code_count}个追溯码的记录时间{problem_zh}"
-        "（相差{observed}天，判定线{threshold}天）。"
+        "（相差{observed:.1f}天，判定线{threshold:.2g}天）。"
     )
     sentence_en: ClassVar[str] = (
         "{subject} recorded {code_count} code(s) of {date} {problem_en} "
-        "({observed} days apart, limit {threshold} days)."
+        "({observed:.1f} days apart, limit {threshold:.2g} days)."
     )
 
     def judge(self, data: Slice, parameters: TimeDisorderParameters) -> Verdict:

@@ -1,0 +1,140 @@
+"""Unlicensed party 无证/从非法单位购进 (G7, S1): trade with somebody who may not trade drugs.
+
+Definition
+----------
+Needs ``registry.enterprises`` (else all are skipped as ``no_registry``). A party is *unlicensed* if
+it is not in the enterprise registry, or is of a type that needs a drug licence to trade (MAH,
+manufacturer, wholesaler, chain headquarters, chain store, pharmacy) and has no licence number there.
+(A registry in which no enterprise states one says nothing of licence numbers.) Unknown parties are
+not judged. Validity in time is another rule's.
+
+Judged: events of role ``SHIP``, ``RECEIVE`` and ``PERSON_SALE`` with a known giver; the others of
+these roles are skipped as ``no_giver``. A shipment or receipt whose giver is its receiver is judged
+as if it had no receiver. The first case that holds *fires*:
+
+1. ``SHIP`` or ``PERSON_SALE``, the giver is unlicensed: subject the giver, counterparty the receiver;
+2. ``RECEIVE``, the giver is unlicensed and the receiver known: subject the receiver, which bought
+   from it, counterparty the giver (no receiver: as case 1);
+3. ``SHIP`` or ``RECEIVE``, the receiver is unlicensed: subject the giver, which sold to it,
+   counterparty the receiver.
+
+Hits of one day, subject, counterparty, drug, batch number and case are one finding. observed = 1
+unlicensed party, threshold = 0. Severity: not in the registry 0.8, no licence number 0.6; case 2 adds
+0.1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from trace_engine.detectors._shared import has_role
+from trace_engine.detectors.base import (
+    Detector,
+    Evidence,
+    Family,
+    Parameters,
+    Slice,
+    Verdict,
+    hits_of,
+)
+from trace_engine.events.kinds import Role
+from trace_engine.registry.types import EnterpriseType
+
+_NEEDS_LICENCE = np.zeros(len(EnterpriseType), np.bool_)
+_NEEDS_LICENCE[
+    [
+        EnterpriseType.MAH,
+        EnterpriseType.MANUFACTURER,
+        EnterpriseType.WHOLESALER,
+        EnterpriseType.CHAIN_HQ,
+        EnterpriseType.CHAIN_STORE,
+        EnterpriseType.PHARMACY,
+    ]
+] = True
+
+_GIVER, _BOUGHT_FROM, _SOLD_TO = 0, 1, 2
+_CASE_ZH = np.array(["无证经营", "从无证单位购进", "向无证单位销售"])
+_CASE_EN = np.array(
+    ["traded without a licence", "bought from an unlicensed party", "sold to an unlicensed party"]
+)
+_REASON_ZH = np.array(["未在企业名录中查到", "名录中无许可证编号"])
+_REASON_EN = np.array(["not in the enterprise register", "no licence number in the register"])
+
+
+class UnlicensedParty(Detector[Parameters]):
+    """Givers and receivers against the enterprise registry."""
+
+    id: ClassVar[str] = "unlicensed_party"
+    title_zh: ClassVar[str] = "无证经营/从非法单位购进"
+    title_en: ClassVar[str] = "Unlicensed party"
+    family: ClassVar[Family] = Family.SUSPECTED_VIOLATION
+    evidence: ClassVar[Evidence] = Evidence.LICENCE
+    key: ClassVar[str] = "none"
+    rows: ClassVar[tuple[str, ...]] = ("G7", "S1")
+    basis: ClassVar[str] = (
+        "《药品管理法》第五十一条、第五十五条；药品经营环节“清源”巩固提升行动（药监综药管"
+        "〔2026〕22号）：无证经营、从未经许可的单位或者个人购进药品"
+    )
+    unit: ClassVar[str] = "unlicensed parties"
+    needs: ClassVar[tuple[str, ...]] = ("registry.enterprises",)
+    false_positives: ClassVar[str] = (
+        "An enterprise registry that is not complete (other provinces, new licences), ids written "
+        "in several ways. Many counterparties of one region: complete the registry first."
+    )
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}涉嫌{case_zh}：{unlicensed_party}（{reason_zh}），涉及{drug}"
+        "追溯码{code_count}个。"
+    )
+    sentence_en: ClassVar[str] = (
+        "On {date} {subject} {case_en}: {unlicensed_party} ({reason_en}), {code_count} code(s) of "
+        "{drug}."
+    )
+
+    def judge(self, data: Slice, parameters: Parameters) -> Verdict:
+        """Judge the parties of a slice."""
+        batch, view = data.batch, data.registry
+        trade = has_role(batch, (Role.SHIP, Role.RECEIVE, Role.PERSON_SALE))
+        total = int(np.count_nonzero(trade))
+        if not view.has("enterprises"):
+            return Verdict(skipped={"no_registry": total} if total else {})
+        judged = trade & (batch.source >= 0)
+        # One entry more, for the party -1: unknown is not unlicensed.
+        registered = np.append(view.party_known, True)
+        numberless = np.append(_NEEDS_LICENCE[view.party_type] & ~view.party_licensed, False)
+        unlicensed = ~registered | numberless
+        receives = has_role(batch, (Role.RECEIVE,))
+        person = has_role(batch, (Role.PERSON_SALE,))
+        other = np.where((batch.target == batch.source) | person, -1, batch.target)
+        giver = judged & unlicensed[batch.source]
+        bought_from = giver & receives & (other >= 0)
+        sold_to = judged & ~giver & unlicensed[other]
+        rows = np.flatnonzero(giver | sold_to)
+        case = np.where(sold_to[rows], _SOLD_TO, np.where(bought_from[rows], _BOUGHT_FROM, _GIVER))
+        source, receiver = batch.source[rows], other[rows].astype(np.int32)
+        culprit = np.where(case == _SOLD_TO, receiver, source).astype(np.int32)
+        reason = registered[culprit].astype(np.int64)
+        severity = np.array([0.8, 0.6])[reason] + 0.1 * (case == _BOUGHT_FROM)
+        no_giver = total - int(np.count_nonzero(judged))
+        return Verdict(
+            hits=hits_of(
+                data,
+                rows,
+                observed=1,
+                threshold=0,
+                severity=severity,
+                subject=np.where(case == _BOUGHT_FROM, receiver, source).astype(np.int32),
+                counterparty=np.where(case == _BOUGHT_FROM, source, receiver).astype(np.int32),
+                group=(case + 1).astype(np.uint64),
+                extra={
+                    "unlicensed_party": culprit,
+                    "case_zh": _CASE_ZH[case],
+                    "case_en": _CASE_EN[case],
+                    "reason_zh": _REASON_ZH[reason],
+                    "reason_en": _REASON_EN[reason],
+                },
+            ),
+            judged=total - no_giver,
+            skipped={"no_giver": no_giver} if no_giver else {},
+        )
