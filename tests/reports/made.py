@@ -66,7 +66,7 @@ def name_of(number: int) -> str:
     if number == 1:
         return HOSTILE
     if number == 2:
-        return "=HYPERLINK(\"http://x\")"
+        return '=HYPERLINK("http://x")'
     kinds = ("医药有限公司", "大药房", "医药连锁有限公司", "药业股份有限公司")
     return f"示例第{number}{kinds[number % 4]}"
 
@@ -99,17 +99,19 @@ def path(code_number: int, hops: int) -> list[dict[str, Any]]:
             )
     sale = dict(events[-1], event_id=f"e{code_number}-sale", kind="retail_sale", kind_zh="零售出库")
     sale.update(source=sale["target"], source_name=sale["target_name"], target=None)
-    sale.update(target_name=None, target_region=None, source_region=sale["target_region"])
+    sale.update(
+        date_only=False, target_name=None, target_region=None, source_region=sale["target_region"]
+    )
     return [*events, sale]
 
 
-def finding(number: int, detector: str, subject: int, **changes: Any) -> dict[str, Any]:
-    family, _, zh, en = DETECTORS[detector]
+def finding(number: int, kind: str, subject: int, **changes: Any) -> dict[str, Any]:
+    family, _, zh, en = DETECTORS[kind]
     events = path(number, 2 + number % 3)
     code = f"8{number:019d}"
     row = {
         "finding_id": f"f{number:05d}",
-        "detector": detector,
+        "detector": kind,
         "family": family,
         "severity": 0.3 + 0.05 * (number % 10),
         "event_time": START + timedelta(days=number % 170, hours=number % 24),
@@ -181,7 +183,7 @@ def make(findings: int = 240, sellers: int = 60) -> MadeResult:
             {
                 "source_id": seller(n % sellers),
                 "target_id": seller((n + 1) % sellers),
-                "drug_id": f"81000{n % 3:02d}",
+                "drug_id": f"81000{n // sellers:02d}",
                 "codes": 5 + n % 9,
                 "packs": 5 + n % 9,
                 "value": 100.0 if n % 2 else None,

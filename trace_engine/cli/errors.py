@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import click
 
@@ -22,7 +23,7 @@ INTERRUPTED = 130
 # Names of the library's own error classes: found by name along the class's ancestry, so that this
 # module need not import what raises them (numpy and pyarrow would come along).
 EXPECTED_NAMES = frozenset(
-    {"InputError", "RegistryError", "PolicyError", "OutputError", "ConservationError", "PlanError"}
+    {"InputError", "RegistryError", "PolicyError", "OutputError", "ConservationError", "TruthError"}
 )
 
 
@@ -107,3 +108,18 @@ def _describe_usage_zh(error: click.ClickException) -> str:
             name = " / ".join(error.param.opts)
         return f"{name} 的值不可用：{error.message}{hint}"
     return f"{error.format_message()}{hint}"
+
+
+def refuse_occupied(folder: Path, *, force: bool) -> None:
+    """Raise :class:`UserError` if ``folder`` holds anything and ``force`` is not given."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            say(f"{folder}：需要文件夹，得到的是文件", f"{folder}: is a file, expected a folder")
+        )
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(
+            say(
+                f"{folder}：文件夹非空；请换一个文件夹，或加 --force",
+                f"{folder}: is not empty; choose another folder or add --force",
+            )
+        )

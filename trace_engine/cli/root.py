@@ -59,9 +59,7 @@ COMMANDS: dict[str, Entry] = {
     "rank": Entry(
         "rank", Text("查看结果文件夹中的企业排名。", "Show the ranking in an output folder.")
     ),
-    "plan": Entry(
-        "plan", Text("按预算重做抽检计划。", "Make a sampling plan for a budget.")
-    ),
+    "plan": Entry("plan", Text("按预算重做抽检计划。", "Make a sampling plan for a budget.")),
     "explain": Entry(
         "explain",
         Text(
@@ -196,7 +194,7 @@ def run(args: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`| head`); leave without Python's own complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the last place that can speak to the user)
         if debug:
             traceback.print_exc()
             return UNUSABLE

@@ -58,8 +58,10 @@ def path_of(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _candidates(findings: pa.Table, sellers: pa.Table) -> pa.Table:
-    """Return the findings to choose from: of the first sellers, most severe first, at most
-    ``MOST_CANDIDATES``, at most two a seller and detector."""
+    """Return the findings to choose from, most severe first.
+
+    Those of the first sellers, at most two a seller and detector, at most ``MOST_CANDIDATES``.
+    """
     first = sellers.slice(0, 40).column("enterprise_id").combine_chunks()
     ours = findings.filter(pc.is_in(findings.column("subject_id"), value_set=first))
     if not ours.num_rows:

@@ -166,8 +166,10 @@ def _periods(first: date, last: date, unit: str) -> list[date]:
 
 
 def nice_ceiling(value: int) -> int:
-    """Return the smallest of 4, 8, 12, 20 × 10^k that is not below ``value``: its quarters are
-    whole numbers, fit for the lines of a grid."""
+    """Return the smallest of 4, 8, 12, 20 × 10^k that is not below ``value``.
+
+    Its quarters are whole numbers, fit for the lines of a grid.
+    """
     power = 1
     while True:
         for factor in (4, 8, 12, 20):

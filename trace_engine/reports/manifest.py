@@ -26,8 +26,10 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing :func:`verify` found wrong. ``kind`` is one of ``changed``, ``missing``, ``added``,
-    ``chain``, ``head``, ``counts``."""
+    """One thing :func:`verify` found wrong.
+
+    ``kind`` is one of ``changed``, ``missing``, ``added``, ``chain``, ``head``, ``counts``.
+    """
 
     kind: str
     name: str
@@ -142,7 +144,8 @@ def read(folder: Path) -> dict[str, Any]:
 def verify(folder: Path) -> list[Difference]:
     """Return every difference between an output folder and its manifest; empty if there is none.
 
-    Names are checked before use: a manifest cannot make this function read outside its folder.
+    Files directly in the folder count; subfolders are not part of an output. Names are checked
+    before use: a manifest cannot make this function read outside its folder.
     """
     manifest = read(folder)
     found: list[Difference] = []
@@ -173,9 +176,9 @@ def verify(folder: Path) -> list[Difference]:
             found.append(Difference("missing", name, "文件缺失", "the file is missing"))
         elif file_sha256(path) != entry.get("sha256"):
             found.append(Difference("changed", name, "内容被改动", "the content was changed"))
-    for path in sorted(folder.iterdir()):
-        if path.name not in listed and not path.name.startswith("."):
-            found.append(
-                Difference("added", path.name, "清单之外的文件", "not listed in the manifest")
-            )
+    found.extend(
+        Difference("added", path.name, "清单之外的文件", "not listed in the manifest")
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in listed
+    )
     return found

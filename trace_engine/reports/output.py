@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from trace_engine import __version__
 from trace_engine.reports import graphml, html, manifest, tables
@@ -69,19 +71,16 @@ def _is_ours(folder: Path) -> bool:
     return True
 
 
-def policy_facts(policy: Any) -> dict[str, str]:
-    """Return version and fingerprint of a policy, as the manifest states them."""
-    return {
-        "version": str(getattr(policy, "version", "") or ""),
-        "sha256": str(getattr(policy, "sha256", "") or ""),
-    }
+def policy_version(policy: Any) -> str:
+    """Return name, version and fingerprint of a policy as one text; empty if it has none."""
+    return str(getattr(policy, "version", "") or "")
 
 
 def head(result: Scored, plan: Mapping[str, int]) -> dict[str, Any]:
     """Return the hashed part of the manifest: what the outputs were made from."""
     return {
         "code_version": __version__,
-        "policy": policy_facts(result.policy),
+        "policy": policy_version(result.policy),
         "registry": str(getattr(result.registry, "content_hash", "none")),
         "inputs": [
             {name: entry[name] for name in ("path", "bytes", "sha256", "rows")}
@@ -125,7 +124,7 @@ def write(
         _write_tables(result, plan, partial)
         left_out = graphml.write(result.graph_edges, result.sellers, partial / FILES[7])
         _write_json(result.coverage, partial / "coverage.json")
-        page = html.render(result, lang, policy_facts(result.policy)["version"])
+        page = html.render(result, lang, policy_version(result.policy))
         (partial / "report.html").write_text(page, "utf-8", newline="\n")
         facts = head(result, {"budget": budget, "seed": seed, "samples": plan.num_rows})
         facts["graphml_edges_left_out"] = left_out
@@ -153,8 +152,6 @@ def _write_json(value: Any, path: Path, *, sort: bool = True) -> None:
 
 
 def _run_facts(result: Scored, run: Mapping[str, Any] | None) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds_by_stage": {k: round(v, 3) for k, v in result.seconds_by_stage.items()},
@@ -186,3 +183,15 @@ def replace_plan(folder: Path, plan: pa.Table, budget: int, seed: int) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder / PLAN
+
+
+def plan_day(sellers: pa.Table) -> date:
+    """Return the day a plan counts from: the day after the last event (today if there is none).
+
+    Taken from the data, so that the same data give the same plan on any day.
+    """
+    last = pc.max(sellers.column("last_time")).as_py()
+    if last is None:
+        return datetime.now(UTC).date()
+    following: datetime = last + timedelta(days=1)
+    return following.date()

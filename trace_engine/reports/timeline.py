@@ -206,7 +206,7 @@ def _wide(letter: str) -> str:
 
 def _track(count: int, source: int, target: int, rail: str) -> str:
     """Return the lanes of one row: rails four columns apart, and an arrow between two of them."""
-    cells = [" "] * (4 * count)
+    cells = [" "] * max(4 * count - 3, 0)
     for i in range(count):
         cells[4 * i] = rail
     present = [i for i in (source, target) if i >= 0]

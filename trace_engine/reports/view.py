@@ -292,15 +292,29 @@ def _provinces(result: Scored, lang: str) -> tuple[charts.TileMap, list[Province
     return charts.tile_map(by_bad, highest, lang), rows[:12]
 
 
+_TILE_NAMES = {
+    "zh": (
+        "已评分事件",
+        "参与排名企业",
+        "高风险企业（D 级）",
+        "涉嫌违规线索",
+        "数据质量问题",
+        "拒收行",
+    ),
+    "en": (
+        "events scored",
+        "sellers ranked",
+        "high-risk sellers (tier D)",
+        "suspected violations",
+        "data-quality findings",
+        "rows rejected",
+    ),
+}
+
+
 def _tiles(result: Scored, violations: int, quality: int, lang: str) -> list[Tile]:
     tiers = counted(result.sellers.column("tier"))
-    names = (
-        ("events scored", "sellers ranked", "high-risk sellers (tier D)")
-        + ("suspected violations", "data-quality findings", "rows rejected")
-        if lang == "en"
-        else ("已评分事件", "参与排名企业", "高风险企业（D 级）")
-        + ("涉嫌违规线索", "数据质量问题", "拒收行")
-    )
+    names = _TILE_NAMES[lang]
     values = (
         (result.counts["events"], ""),
         (result.sellers.num_rows, ""),
@@ -326,11 +340,18 @@ def _reject_reasons(rejects: pa.Table, lang: str) -> list[Count]:
     ]
 
 
+_SPLIT_COLOURS = {"events": "#2a8f85", "duplicates": "#c9b458", "rejects": "#b3392f"}
+
+
 def _split(counts: Mapping[str, int]) -> list[Count]:
     total = max(counts["rows"], 1)
     return [
         Count("", counts[name], colour, round(100 * counts[name] / total, 3))
-        for name, colour in (("events", "#2a8f85"), ("duplicates", "#c9b458"), ("rejects", "#b3392f"))
+        for name, colour in (
+            ("events", "#2a8f85"),
+            ("duplicates", "#c9b458"),
+            ("rejects", "#b3392f"),
+        )
     ]
 
 

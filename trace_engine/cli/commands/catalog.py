@@ -1,0 +1,149 @@
+"""``trace-engine catalog``: every detector, what it needs, and where its thresholds come from."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import click
+
+from trace_engine.cli.bilingual import Text, command, common, language, option, say
+from trace_engine.cli.show import plain
+
+SHANGHAI = timezone(timedelta(hours=8))  # no daylight saving since 1991
+
+
+def entries(policy_path: str | None) -> list[dict[str, Any]]:
+    """Return one JSON-ready record a detector, with its parameters as the policy sets them today.
+
+    Fields: ``id``, ``title_zh``, ``title_en``, ``family``, ``evidence``, ``key``, ``rows``,
+    ``basis``, ``unit``, ``needs``, ``jurisdiction``, ``false_positives`` and ``parameters``: each
+    with ``name``, ``value``, ``unit``, ``source``, ``description``, ``description_zh``.
+    """
+    from trace_engine.detectors.registry import detector_classes
+    from trace_engine.policy import Policy
+
+    policy = Policy.load(policy_path)
+    classes = detector_classes()
+    policy.check(classes)
+    today = (datetime.now(SHANGHAI).date() - date(1970, 1, 1)).days
+    return [
+        {
+            "id": name,
+            "title_zh": cls.title_zh,
+            "title_en": cls.title_en,
+            "family": str(cls.family),
+            "evidence": str(cls.evidence),
+            "key": cls.key,
+            "rows": list(cls.rows),
+            "basis": cls.basis,
+            "unit": cls.unit,
+            "needs": list(cls.needs),
+            "jurisdiction": str(cls.jurisdiction),
+            "false_positives": cls.false_positives,
+            "parameters": _parameters(policy, cls, today),
+        }
+        for name, cls in classes.items()
+    ]
+
+
+def _parameters(policy: Any, cls: Any, day: int) -> list[dict[str, Any]]:
+    import msgspec
+
+    schema = msgspec.json.schema(cls.parameters)
+    properties = schema["$defs"][cls.parameters.__name__]["properties"]
+    values = msgspec.to_builtins(policy.parameters(cls.id, cls.parameters, day))
+    found = []
+    for name, value in values.items():
+        about = properties.get(name, {})
+        stated = policy.provenance(cls.id, name, day)
+        found.append(
+            {
+                "name": name,
+                "value": value,
+                "unit": (stated.unit if stated else "") or about.get("unit", ""),
+                "source": stated.source if stated else "default",
+                "description": about.get("description", ""),
+                "description_zh": about.get("zh", ""),
+            }
+        )
+    return found
+
+
+def _print(entry: dict[str, Any]) -> None:
+    zh = language() == "zh"
+    family = {
+        "suspected_violation": say("涉嫌违规", "suspected violation"),
+        "data_quality": say("数据质量", "data quality"),
+    }.get(entry["family"], entry["family"])
+    title = f"{entry['title_zh']} {entry['title_en']}" if zh else entry["title_en"]
+    click.echo(f"{entry['id']}  {title}  [{family}]")
+    rows = [
+        (say("键", "key"), entry["key"]),
+        (say("所需数据", "needs"), ", ".join(entry["needs"])),
+        (say("依据", "basis"), entry["basis"]),
+        (say("排除的误报", "kept out"), entry["false_positives"]),
+    ]
+    for name, value in rows:
+        if value:
+            click.echo(f"    {name}: {plain(value)}")
+    for parameter in entry["parameters"]:
+        about = parameter["description_zh" if zh else "description"]
+        value = parameter["value"]
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(
+            f"    · {parameter['name']} = {shown} {parameter['unit']}".rstrip()
+            + (f" — {about}" if about else "")
+            + say(f"（来源：{parameter['source']}）", f" (source: {parameter['source']})")
+        )
+
+
+@command(
+    about=Text(
+        "列出全部检测规则：含义、所需数据、参数及其单位与来源。可给出规则 ID 只看其一。",
+        "List all detectors: what they need, parameters with units and sources. Name detectors to "
+        "see only those.",
+    )
+)
+@click.argument("detectors", metavar="[ID]...", nargs=-1)
+@option(
+    "--policy",
+    metavar="FILE",
+    default=None,
+    about=Text("策略文件（默认随附策略）。", "Policy file (default: the one shipped)."),
+)
+@option("--json", "as_json", is_flag=True, about=Text("输出 JSON。", "Print JSON."))
+@common
+def catalog(
+    detectors: tuple[str, ...],
+    policy: str | None,
+    as_json: bool,
+    lang: str | None,  # noqa: ARG001
+    debug: bool,  # noqa: ARG001
+) -> int:
+    """Print the catalogue."""
+    from trace_engine.cli.errors import UserError
+
+    found = entries(policy)
+    unknown = sorted(set(detectors) - {entry["id"] for entry in found})
+    if unknown:
+        raise UserError(
+            say(
+                f"没有检测规则 {'、'.join(unknown)}（trace-engine catalog 列出全部）",
+                f"no such detector: {', '.join(unknown)} (trace-engine catalog lists all)",
+            )
+        )
+    if detectors:
+        found = [entry for entry in found if entry["id"] in detectors]
+    if as_json:
+        import msgspec
+
+        data = msgspec.json.format(msgspec.json.encode(found), indent=2)
+        sys.stdout.write(data.decode() + "\n")
+        return 0
+    for i, entry in enumerate(found):
+        if i:
+            click.echo()
+        _print(entry)
+    return 0
