@@ -54,37 +54,47 @@ def finding_nats(severity: Float64, codes: Float64, parameters: RankingParameter
 
 
 def background(
-    observed: Float64, exposure: Float64, total_exposure: float, trim_share: float
+    observed: Float64,
+    exposure: Float64,
+    total_exposure: float,
+    ordinary_ratio: float,
+    outlier_allowance: float,
 ) -> Float64:
-    """Return what each seller would show at the rate of the other sellers.
+    """Return what each seller would show at the benign rate of the other sellers.
 
     ``observed`` and ``exposure`` have shape ``(p,)`` and hold the sellers that show anything;
-    every other seller shows 0 and is in ``total_exposure`` only. The rate is that of the *others*
-    (so that a seller's own findings never excuse it), without the ``trim_share`` of their exposure
-    that has the highest rates (so that violators do not excuse each other). Sellers without
-    exposure have no rate: they are left out, and nothing is expected of them.
+    every other seller shows 0 and is in ``total_exposure`` only. The rate is that of the *others*,
+    so that a seller's own findings never excuse it. It begins as their plain rate ``r``; then those
+    who show more than ``ordinary_ratio * r * exposure + outlier_allowance`` are left out, so that
+    violators do not excuse each other, and the rate is taken again, until nobody else drops out.
+    Sellers without exposure have no rate: they are left out, and nothing is expected of them.
     """
     expected = np.zeros(len(observed))
     pool = np.flatnonzero(exposure > 0)
     if not len(pool) or total_exposure <= 0:
         return expected
     seen, size = observed[pool], exposure[pool]
-    order = np.argsort(-(seen / size), kind="stable")
-    seen, size = seen[order], size[order]
-    ends = np.cumsum(size)
-    # Cumulative observation over cumulative exposure, highest rates first: a concave polygon.
-    sums = np.cumsum(seen)
-    x = np.concatenate(([0.0], ends, [max(total_exposure, ends[-1])]))
-    y = np.concatenate(([0.0], sums, [sums[-1]]))
-    others = np.maximum(total_exposure - size, 0.0)
-    cut = trim_share * others
-    # The cut is made in the order without this seller: if it stands before the cut, the cut lies
-    # its own width further along.
-    inside = ends - size < cut
-    trimmed = np.where(inside, np.interp(cut + size, x, y) - seen, np.interp(cut, x, y))
-    left = np.maximum(sums[-1] - seen - trimmed, 0.0)
-    kept = others - cut
-    rate = np.divide(left, kept, out=np.zeros_like(left), where=kept > 0)
+    silent = max(total_exposure - float(size.sum()), 0.0)
+    # A seller is in while the rate is at least this; sorted, the ones in are a prefix.
+    needs = np.maximum(seen - outlier_allowance, 0.0) / (ordinary_ratio * size)
+    order = np.argsort(needs, kind="stable")
+    seen, size, needs = seen[order], size[order], needs[order]
+    sum_seen = np.concatenate(([0.0], np.cumsum(seen)))
+    sum_size = np.concatenate(([silent], silent + np.cumsum(size)))
+    place = np.arange(len(seen))
+    count = np.full(len(seen), len(seen))
+    while True:
+        own = place < count
+        kept = np.where(own, sum_size[count] - size, sum_size[count])
+        left = np.where(own, sum_seen[count] - seen, sum_seen[count])
+        left = np.maximum(left, 0.0)
+        rate = np.divide(left, kept, out=np.zeros_like(left), where=kept > 1e-9 * total_exposure)
+        # Only downwards: whoever was left out stays out, so this ends. The hair's breadth keeps
+        # those in who stand exactly at the edge, whatever the rounding.
+        fewer = np.minimum(np.searchsorted(needs, rate * (1 + 1e-9), side="right"), count)
+        if np.array_equal(fewer, count):
+            break
+        count = fewer
     expected[pool[order]] = rate * size
     return expected
 
@@ -97,9 +107,10 @@ def pair_evidence(
     """Sum findings by seller and detector and shrink them by exposure.
 
     ``exposures[d]`` is the exposure of every seller to detector ``d``, shape ``(sellers,)``.
-    With ``V`` the nats seen, ``E`` those expected and ``a`` the prior's shape, general evidence is
-    the logarithm of the posterior mean of the relative risk under a gamma-Poisson model,
-    ``ln((a + V) / (a + E))``; specific evidence is judged against ``E = 0``.
+    With ``V`` the nats seen, ``E`` those ordinary for the exposure (``ordinary_ratio`` times what
+    :func:`background` expects) and ``a`` the prior's shape, general evidence is the logarithm of
+    the posterior mean of the relative risk under a gamma-Poisson model, ``ln((a + V) / (a + E))``,
+    0 where ``V < E``; specific evidence is judged against ``E = 0``.
     """
     p = parameters
     severity = np.clip(np.nan_to_num(columns.severity), 0.0, 1.0)
@@ -126,10 +137,15 @@ def pair_evidence(
         size = exposures[int(d)]
         total = float(size.sum())
         own = size[seller[rows]]
-        expected[rows] = background(general[rows], own, total, p.trim_share)
-        expected_count[rows] = background(count[rows].astype(float), own, total, p.trim_share)
+        expected[rows] = background(
+            general[rows], own, total, p.ordinary_ratio, p.outlier_allowance
+        )
+        expected_count[rows] = background(
+            count[rows].astype(float), own, total, p.ordinary_ratio, p.outlier_allowance
+        )
     a = p.prior_evidence
-    evidence = np.log1p(specific / a + np.maximum(general - expected, 0.0) / (a + expected))
+    usual = p.ordinary_ratio * expected
+    evidence = np.log1p(specific / a + np.maximum(general - usual, 0.0) / (a + usual))
     return Pairs(seller, detector, count, general, specific, expected_count, expected, evidence)
 
 

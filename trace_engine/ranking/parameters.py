@@ -64,16 +64,25 @@ class RankingParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             extra_json_schema={"unit": "nats", "zh": "伽马先验形状：证据达到此量才被采信"},
         ),
     ] = 1.0
-    trim_share: Annotated[
+    ordinary_ratio: Annotated[
+        float,
+        msgspec.Meta(
+            ge=1,
+            le=100,
+            description="up to so many times the market's rate is ordinary difference between "
+            "honest sellers; who shows more is left out of that rate",
+            extra_json_schema={"unit": "ratio", "zh": "市场基准率的此倍数以内视为正常差异"},
+        ),
+    ] = 3.0
+    outlier_allowance: Annotated[
         float,
         msgspec.Meta(
             ge=0,
-            le=0.5,
-            description="share of the others' exposure, highest rates first, left out of the "
-            "market's rate so that violators do not excuse one another",
-            extra_json_schema={"unit": "share", "zh": "计算市场基准率时剔除的最高发生率部分"},
+            le=100,
+            description="evidence of one detector that anyone may show and still count as benign",
+            extra_json_schema={"unit": "nats", "zh": "计入基准率时容许的零星证据量"},
         ),
-    ] = 0.05
+    ] = 2.0
     specific_severity: Annotated[
         float,
         msgspec.Meta(
