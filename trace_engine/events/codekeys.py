@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
 from trace_engine.events.batch import MISSING, NATIONAL_LIMIT, Vocabulary
-from trace_engine.events.codes import CodeSystem, parse_code
+from trace_engine.events.codes import CodeSystem, lost_digits, parse_code
 from trace_engine.events.hashing import load8
 from trace_engine.events.texts import TextColumn
 
@@ -22,6 +22,7 @@ UInt64 = npt.NDArray[np.uint64]
 NATIONAL = 0
 OTHER = 1
 ABSENT = 2
+LOST = 3
 
 _UNKNOWN = -2
 _IDENTIFIERS = 1_000_000  # national identifiers are 8 and six digits
@@ -100,6 +101,7 @@ class CodeColumns:
     problem: npt.NDArray[np.uint8]
     drug: npt.NDArray[np.int32]  # Vocabulary.drugs of the identifier in the code; -1
     absent: npt.NDArray[np.bool_]
+    lost: npt.NDArray[np.bool_]  # a spreadsheet has rounded it
 
 
 class CodeKeys:
@@ -126,17 +128,13 @@ class CodeKeys:
         others = np.flatnonzero(state == OTHER)
         if len(others):
             self._read_others(column, others, key, problem, drug, state)
-        absent = state == ABSENT
         if column.indices is not None:
             at = column.indices
-            missing = at < 0
-            key, problem, drug, absent = (
-                np.append(key, np.uint64(0))[at],
-                np.append(problem, np.uint8(0))[at],
-                np.append(drug, np.int32(MISSING))[at],
-                np.append(absent, True)[at] | missing,
-            )
-        return CodeColumns(key, problem, drug, absent)
+            key = np.append(key, np.uint64(0))[at]
+            problem = np.append(problem, np.uint8(0))[at]
+            drug = np.append(drug, np.int32(MISSING))[at]
+            state = np.append(state, np.uint8(ABSENT))[at]
+        return CodeColumns(key, problem, drug, state == ABSENT, state == LOST)
 
     def absent_key(self) -> int:
         """Return the key that stands for "no code", of bills that count quantities only."""
@@ -169,6 +167,8 @@ class CodeKeys:
 
     @staticmethod
     def _read_other(text: str, words: Vocabulary) -> tuple[int, int, int, int]:
+        if lost_digits(text):
+            return 0, 0, MISSING, LOST
         parsed = parse_code(text)
         if not parsed.identity:
             return 0, 0, MISSING, ABSENT

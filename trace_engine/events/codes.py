@@ -53,6 +53,8 @@ _VARIABLE: dict[str, int] = {
 }  # fmt: skip
 
 _NATIONAL = re.compile(r"[0-9]{20}")
+_SPREADSHEET = re.compile(r'="([!-~]+)"|\'([!-~]+)')
+_SCIENTIFIC = re.compile(r"[0-9](?:\.[0-9]+)?[eE]\+?[0-9]{2}")
 _SYMBOLOGY = re.compile(r"\](?:C1|d2|Q3|e0|J1)")
 _BRACKETED = re.compile(r"\(([0-9]{2,4})\)")
 # Characters of GB/T 1988 table 2 / GS1 set 82 that a code may hold.
@@ -68,12 +70,20 @@ def check_digit_ok(digits: str) -> bool:
     return (10 - total % 10) % 10 == int(digits[-1])
 
 
+def lost_digits(text: str) -> bool:
+    """Return whether a spreadsheet has rounded the code (8.02176E+19): it names no pack any more."""
+    return _SCIENTIFIC.fullmatch(text.strip()) is not None
+
+
 def parse_code(text: str) -> ParsedCode:
     """Take a printed code apart. Never fails: what is no known code is OTHER, with its problem.
 
     Full-width digits are not digits: such a code keeps its text and has a structure problem.
     """
     text = text.strip(" \t\r\n\v\f\ufeff")
+    wrapped = _SPREADSHEET.fullmatch(text)
+    if wrapped:  # how spreadsheets are kept from turning codes into numbers
+        text = wrapped[1] or wrapped[2]
     if _NATIONAL.fullmatch(text):
         if text[0] == "8":
             return ParsedCode(CodeSystem.NATIONAL, text, text[:7], 0)

@@ -57,6 +57,7 @@ class Encoded:
     batch: EventBatch
     rejects: pa.Table  # schema findings.REJECTS
     rows_in: int
+    rows: Int64  # number in its file of each event of ``batch``
     unknown_regions: int = 0  # rows kept that state a region no code book knows
 
 
@@ -173,21 +174,24 @@ class Encoder:
             raise InputError(f"required column missing: {', '.join(missing)}")
         rows = len(raw)
         if rows == 0:
-            return Encoded(EventBatch.empty(), RejectList().table(), 0)
+            return Encoded(EventBatch.empty(), RejectList().table(), 0, np.empty(0, np.int64))
         work = _Work(columns, rows, self._tables(), self.pseudonyms)
         events = work.run()
         rejected = np.flatnonzero(work.problems.of_row)
         rejects = self._rejects(raw, work.problems, rejected)
         unknown_regions = work.unknown_regions
+        numbers = np.arange(raw.first_row, raw.first_row + rows) if raw.rows is None else raw.rows
         if len(rejected):
             kept = np.flatnonzero(work.problems.of_row == 0)
+            numbers = numbers[kept]
             events = events.take(kept)
+            events.strings, events.string_rows = events.compact_strings(), None
         _name_nameless(events, work.tables.content)
         if len(events) + len(rejects) != rows:
             raise AssertionError(
                 f"{raw.path}: {rows} rows in, {len(events)} events and {len(rejects)} rejects out"
             )
-        return Encoded(events, rejects.table(), rows, unknown_regions)
+        return Encoded(events, rejects.table(), rows, numbers, unknown_regions)
 
     def _rejects(self, raw: RawBatch, problems: _Problems, rows: Int64) -> RejectList:
         rejects = RejectList()
@@ -316,6 +320,7 @@ class _Work:
         if array is None:
             array = pa.nulls(self.rows, pa.string())
         code = self.tables.codes.read(text_column(array))
+        self.problems.mark(code.lost, "code", "lost_digits", "all digits of the code, as text")
         if code.absent.any():
             allowed = code.absent & _IS_CODELESS[kind]
             self.problems.mark(
