@@ -28,7 +28,8 @@ def key_lines(text: str) -> dict[Path, int]:
         if line.startswith("["):
             double = line.startswith("[[")
             table = _header(line[2:] if double else line[1:], counts, double)
-            lines.setdefault(table, number)
+            for depth in range(1, len(table) + 1):
+                lines.setdefault(table[:depth], number)
         elif line and not line.startswith("#"):
             keys, start = _dotted(text, position)
             path = (*table, *keys)
