@@ -165,6 +165,12 @@ class Code:
 
     # ------------------------------------------------------------ hops
 
+    def seller(self, event: Event) -> str:
+        """Return who gives the goods in a hop: the giver if it is of the owner's house."""
+        owner = self.state.owners[-1].owner
+        giver = event.giver
+        return giver if giver is not None and self.world.related(giver, owner) else owner
+
     def crossed(self, event: Event, before: str, after: str) -> bool:
         provinces = [self.province(event, party) for party in (before, after)]
         return None not in provinces and provinces[0] != provinces[1]
@@ -179,10 +185,9 @@ class Code:
 
     def hop_to(self, event: Event, receiver: str, row: Enriched) -> Hop:
         state = self.state
-        before = state.owners[-1].owner
         if any(owned.owner == receiver for owned in state.owners[:-1]):
             row.signal |= s.EARLIER_OWNER
-        crossed = self.crossed(event, before, receiver)
+        crossed = self.crossed(event, self.seller(event), receiver)
         row.signal |= s.HOP | (s.CROSSED if crossed else 0)
         hop = Hop(event, receiver, moment_of(event))
         dwell = int(self.settings(event.day).dwell_hours * HOUR)
@@ -225,7 +230,7 @@ class Code:
             row.signal |= s.REDIRECTED
             top = state.owners[-1]
             state.crossings -= top.crossed
-            top.crossed = self.crossed(event, state.owners[-2].owner, receiver)
+            top.crossed = self.crossed(event, giver, receiver)
             state.crossings += top.crossed
             row.signal |= s.CROSSED if top.crossed else 0
             top.owner = current.receiver = receiver

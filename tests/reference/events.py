@@ -118,8 +118,22 @@ def fen(price: Any) -> int:
 
 
 def identifier(code: str) -> str | None:
-    """Return the drug identifier inside a national code (first 7 digits)."""
-    return code[:7] if re.fullmatch(r"8[0-9]{19}", code) else None
+    """Return the drug identifier inside a code: 7 digits of a national code, or the GTIN."""
+    gtin = re.match(r"\(01\)([0-9]{14})", code)
+    if gtin:
+        return gtin[1]
+    return code[:7] if re.fullmatch(r"[0-9]{20}", code) else None
+
+
+def code_problem(code: str) -> int:
+    """Return 4 for 20 digits that do not begin with 8, 2 for a wrong GTIN, 1 for no code at all."""
+    if re.fullmatch(r"[0-9]{20}", code):
+        return 0 if code[0] == "8" else 4
+    gtin = re.match(r"\(01\)([0-9]{14})\(21\)", code)
+    if gtin:
+        total = sum(int(d) * (3 if i % 2 == 0 else 1) for i, d in enumerate(gtin[1]))
+        return 0 if total % 10 == 0 else 2
+    return 0 if re.fullmatch(r"[!-~]{8,64}", code) else 1
 
 
 def plain_key(text: str) -> int:
@@ -144,6 +158,8 @@ def event_of(row: Row, key: Callable[[str], int] = plain_key) -> Event:
     actor, code = str(row["actor_id"]), str(row["code"])
     giver = get("from_id") or (actor if kind in OUTGOING else None)
     receiver = get("to_id") or (actor if kind in INCOMING else None)
+    if INFO[kind].role == Role.PERSON_SALE:
+        receiver = None  # a person, whatever the row says
     expiry, month_only = expiry_of(row["expiry_date"]) if get("expiry_date") else (None, False)
     return Event(
         event_id=event_id,
@@ -177,7 +193,7 @@ def event_of(row: Row, key: Callable[[str], int] = plain_key) -> Event:
         gift=bool(get("gift")),
         prescription=bool(get("rx_no")),
         voids=key(row["voids_event_id"]) if get("voids_event_id") else None,
-        code_problem=0,
+        code_problem=code_problem(code),
         content=content,
     )
 

@@ -74,6 +74,9 @@ def history_of(
     )
 
 
+NOBODY = "\0nobody"  # a side that a detector leaves out on purpose
+
+
 def hit(
     detector: str,
     row: Enriched,
@@ -82,13 +85,14 @@ def hit(
     counterparty: str | None = None,
     time: int | None = None,
 ) -> RawHit:
-    """Build a hit; the subject is the event's giver and the counterparty its receiver."""
+    """Build a hit; unless stated, the subject is the event's giver, the counterparty its receiver."""
     event = row.event
+    other = event.receiver if counterparty is None else counterparty
     return RawHit(
         detector,
         event.event_id,
         float(observed),
-        subject or event.giver,
-        counterparty or event.receiver,
+        event.giver if subject is None else subject,
+        None if other == NOBODY else other,
         event.time if time is None else time,
     )

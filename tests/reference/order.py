@@ -34,7 +34,7 @@ def rank_outgoing(state: State, event: Event, others: list[Event]) -> int:
         if not any(o.role in OUTGOING_ROLES and o.giver == giver for o in others):
             return 2
         return 2 if comes_back(event, others) else 3
-    if giver is not None and brought_to(giver, others):
+    if giver is not None and brought_to(state, giver, others):
         return 8
     if state.owner is None:
         return 5
@@ -50,16 +50,21 @@ def rank_incoming(state: State, event: Event, others: list[Event]) -> int:
         for o in others
     ):
         return 8
-    if giver is not None and state.holder != giver and brought_to(giver, others):
+    if giver is not None and state.holder != giver and brought_to(state, giver, others):
         return 8
     if giver is not None and giver in (state.owner, state.holder):
         return 4
     return 5 if state.owner is None else 6
 
 
-def brought_to(party: str, others: list[Event]) -> bool:
+def brought_to(state: State, party: str, others: list[Event]) -> bool:
+    """Whether another event brings the code to ``party`` (no person brings back what is not sold)."""
     return any(
-        o.receiver == party and o.giver != party and o.role not in CARRIES_NOTHING for o in others
+        o.receiver == party
+        and o.giver != party
+        and o.role not in CARRIES_NOTHING
+        and (o.role != Role.CONSUMER_RETURN or state.sales > 0)
+        for o in others
     )
 
 

@@ -40,7 +40,7 @@ class Settings:
     history_from: int | None = None  # day from which history is whole
     dwell_hours: float = 72
     unmatched_shipment_days: int = 30
-    unmatched_receipt_days: int = 30
+    unmatched_receipt_days: int = 3
 
 
 @dataclass

@@ -1,0 +1,103 @@
+"""Hand-made cases as data: ``cases/<detector>.toml`` and ``cases/benign.toml``.
+
+A case is a name, a few events, and the events on which the detector of the file must fire, all of
+them and no others (an empty list: a benign case that must stay silent). An event is one line::
+
+    e3 | 2025-03-05 09:00 | sale_shipment | W1 > W2 | unit_price=10 bill_code=B1
+
+id, time (a date alone is a date-only bill), type, giver > receiver (either may be left out), and
+further canonical columns. The actor is the giver of an outgoing and the receiver of an incoming
+event unless ``actor_id=`` says otherwise; the code is the first of the world's unless ``code=`` does.
+``repeat = 40`` on a line's ``*40`` prefix is written ``e3*40``: forty events ``e3_1`` ... ``e3_40``,
+each of a code of its own. All cases trade in the world of ``cases/world.toml``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trace_engine.events.kinds import INCOMING, parse_kind
+
+FOLDER = Path(__file__).parent / "cases"
+FIRST_CODE = "81000010000000000001"
+Row = dict[str, Any]
+
+_NUMBERS = {"quantity", "receivable"}
+_TRUTHS = {"split_sale", "gift"}
+
+
+@dataclass(frozen=True)
+class HandCase:
+    """One case; ``detector`` is empty where no suspected violation at all may be found."""
+
+    name: str
+    detector: str
+    rows: tuple[Row, ...]
+    fires: frozenset[str]
+    subjects: dict[str, str] = field(default_factory=dict)
+    history_from: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.detector or 'benign'}: {self.name}"
+
+
+@lru_cache(maxsize=1)
+def world_rows() -> dict[str, list[Row]]:
+    """Return the registry tables of the shared world."""
+    with (FOLDER / "world.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+def event_rows(line: str) -> Iterator[Row]:
+    """Return the rows one line stands for."""
+    parts = [part.strip() for part in line.split("|")]
+    head, time, kind, sides = parts[:4]
+    giver, _, receiver = (part.strip() for part in sides.partition(">"))
+    row: Row = {"event_time": time, "event_type": kind}
+    if giver:
+        row["from_id"] = giver
+    if receiver:
+        row["to_id"] = receiver
+    row["actor_id"] = receiver if parse_kind(kind) in INCOMING else giver
+    for word in parts[4].split() if len(parts) > 4 else ():
+        name, _, value = word.partition("=")
+        value = value.replace("~", " ")
+        row[name] = (
+            int(value) if name in _NUMBERS else value == "true" if name in _TRUTHS else value
+        )
+    row.setdefault("code", FIRST_CODE)
+    name, _, times = head.partition("*")
+    if not times:
+        yield {"event_id": name, **row}
+        return
+    prefix = row["code"][:13]
+    for number in range(1, int(times) + 1):
+        yield {"event_id": f"{name}_{number}", **row, "code": f"{prefix}{number:07d}"}
+
+
+def read_cases(path: Path) -> Iterator[HandCase]:
+    """Return the cases of one file."""
+    with path.open("rb") as file:
+        content = tomllib.load(file)
+    detector = "" if path.stem == "benign" else path.stem
+    for entry in content["case"]:
+        rows = [row for line in entry["events"] for row in event_rows(line)]
+        yield HandCase(
+            name=entry["name"],
+            detector=detector,
+            rows=tuple(rows),
+            fires=frozenset(entry.get("fires", ())),
+            subjects=entry.get("subjects", {}),
+            history_from=entry.get("history_from"),
+        )
+
+
+def all_cases() -> list[HandCase]:
+    """Return every hand-made case, by file and order."""
+    paths = sorted(path for path in FOLDER.glob("*.toml") if path.stem != "world")
+    return [case for path in paths for case in read_cases(path)]
