@@ -3,8 +3,10 @@
 import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +25,7 @@ def load_builder() -> ModuleType:
 
 
 BUILDER = load_builder()
+NIGHT_SALE = msgspec.defstruct("NightSale", [("from_hour", int, 1), ("to_hour", int, 5)])
 
 
 @pytest.mark.parametrize("page", sorted(BUILDER.PAGES))
@@ -59,6 +62,33 @@ def test_links_lead_somewhere(path: Path) -> None:
     local = [a or b for a, b in targets if not (a or b).startswith(("http:", "https:", "#"))]
     missing = [t for t in local if not (path.parent / t.split("#")[0]).exists()]
     assert missing == []
+
+
+def policies_shown() -> list[tuple[str, str]]:
+    """Return (page, block) for each policy that a page shows whole."""
+    blocks = [
+        (path.relative_to(ROOT).as_posix(), block)
+        for path in MARKDOWN
+        for block in re.findall(r"```toml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    return [(page, block) for page, block in blocks if block.startswith("[policy]")]
+
+
+@pytest.mark.parametrize(("page", "block"), policies_shown(), ids=lambda text: text[:30])
+def test_policies_shown_are_accepted(page: str, block: str, tmp_path: Path) -> None:
+    from trace_engine.detectors.registry import detector_classes
+    from trace_engine.policy import Policy
+
+    for name in re.findall(r'"(lists/[^"]+)"', block):
+        (tmp_path / "lists").mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    shown = tmp_path / "shown.toml"
+    shown.write_text(block, encoding="utf-8")
+    policy = Policy.load(shown)
+    known: dict[str, Any] = dict(detector_classes())
+    if "night_sale" in block:  # the example's own detector is not installed here
+        known["night_sale"] = SimpleNamespace(parameters=NIGHT_SALE)
+    policy.check(known)
 
 
 @pytest.mark.parametrize("readme", READMES)
