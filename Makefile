@@ -59,6 +59,7 @@ format: $(VENV)/.dev ## sort imports and format
 
 docs: $(VENV)/.dev ## write the generated pages of docs/ again
 	$(BIN)/python scripts/build_docs.py
+	$(BIN)/python -m trace_engine.cli.reference docs/cli.md
 
 bench: $(VENV)/.bench ## measure side by side with DuckDB, Polars and a bare read (EVENTS=20000000)
 	$(BIN)/python benchmarks/score_vs_sql.py --events $(EVENTS)

@@ -1,8 +1,8 @@
-"""Write the generated pages of ``docs/``: detectors, columns, registry, commands.
+"""Write the generated pages of ``docs/``: detectors, columns, registry.
 
-They are made from the code, so they cannot say something else: the catalogue from the detectors
-and the default policy, columns and registry from the schemas, the commands from their own help. A
-test fails when a page is not current; ``make docs`` writes them again.
+They are made from the code, so they cannot say something else: the catalogue from the detectors and
+the default policy, columns and registry from the schemas. A test fails when a page is not current;
+``make docs`` writes them again.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ def detectors_page() -> str:
 
 def columns_page() -> str:
     """Return ``docs/columns.md``."""
-    from trace_engine.events import findings
     from trace_engine.events.kinds import KINDS, EventKind
     from trace_engine.events.schema import COLUMNS
 
@@ -166,14 +165,7 @@ def columns_page() -> str:
             number = info.bill_type or ""
             physical = "yes" if info.physical else ""
             lines.append(row(f"`{info.name}`", number, info.title_zh, info.role.name, physical))
-    outputs = {
-        "Findings 线索 (`findings.parquet`)": findings.FINDINGS,
-        "Supply graph 流向 (`supply_graph.parquet`)": findings.GRAPH_EDGES,
-        "Rejects 未接收的行 (`rejects.parquet`)": findings.REJECTS,
-    }
-    for title, schema in outputs.items():
-        lines += ["", f"## {title}", "", *table("column", "type")]
-        lines += [row(f"`{field.name}`", field.type) for field in schema]
+    lines += ["", "What `score` writes is described in [outputs](outputs.md)."]
     return "\n".join(lines) + "\n"
 
 
@@ -214,46 +206,10 @@ def registry_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def commands_page() -> str:
-    """Return ``docs/commands.md``: the help of each command in English, its line in Chinese."""
-    from click.testing import CliRunner
-
-    from trace_engine.cli.root import COMMANDS, group
-
-    def help_of(*arguments: str) -> str:
-        done = CliRunner(env={"TRACE_ENGINE_LANG": "en"}).invoke(
-            group,
-            [*arguments, "--help"],
-            prog_name="trace-engine",
-            terminal_width=90,
-            catch_exceptions=False,
-        )
-        if done.exit_code != 0:
-            raise SystemExit(f"trace-engine {' '.join(arguments)} --help: {done.output}")
-        return done.output.rstrip()
-
-    lines = [
-        "# Commands 命令",
-        NOTE,
-        "",
-        "`--lang zh` (or `TRACE_ENGINE_LANG=zh`, or a Chinese locale) gives everything in Chinese.",
-        "Exit codes: 0 done; 1 done, but some input was rejected (the count and the file of",
-        "rejects are named); 2 unusable arguments or input, with one line that says what.",
-        "",
-        "```text",
-        help_of(),
-        "```",
-    ]
-    for name, entry in COMMANDS.items():
-        lines += ["", f"## {name}", "", entry.about.zh, "", "```text", help_of(name), "```"]
-    return "\n".join(lines) + "\n"
-
-
 PAGES = {
     "detectors.md": detectors_page,
     "columns.md": columns_page,
     "registry.md": registry_page,
-    "commands.md": commands_page,
 }
 
 
