@@ -63,11 +63,8 @@ def language_of(args: Sequence[str], environ: Mapping[str, str] | None = None) -
 
 # click's own words, which would otherwise stay English in a Chinese help page.
 _CLICK_WORDS = {
-    "Usage:": "用法：",
-    "Usage: ": "用法： ",
     "Options": "选项",
     "Commands": "命令",
-    "Arguments": "参数",
 }
 
 

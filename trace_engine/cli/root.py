@@ -11,12 +11,21 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
 
-from trace_engine.cli.bilingual import Context, Text, language_of, say, set_language
+from trace_engine.cli.bilingual import (
+    LANGUAGES,
+    Context,
+    Option,
+    Text,
+    language_of,
+    say,
+    set_language,
+)
 from trace_engine.cli.errors import (
     INTERRUPTED,
     UNUSABLE,
@@ -161,8 +170,13 @@ class LazyGroup(click.Group):
 group = LazyGroup(
     name="trace-engine",
     params=[
-        click.Option(
-            ["--lang"], type=click.Choice(("zh", "en")), expose_value=False, help="zh | en"
+        Option(
+            ["--lang"],
+            type=click.Choice(LANGUAGES),
+            expose_value=False,
+            about=Text(
+                "中文或英文（默认按系统语言）。", "Chinese or English (default: the locale's)."
+            ),
         ),
     ],
     no_args_is_help=True,
@@ -178,7 +192,9 @@ def run(args: Sequence[str] | None = None) -> int:
     set_language(language_of(arguments))
     debug = "--debug" in arguments
     try:
-        code = group.main(arguments, prog_name="trace-engine", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = group.main(arguments, prog_name="trace-engine", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -208,6 +224,11 @@ def run(args: Sequence[str] | None = None) -> int:
                 )
             )
         return UNUSABLE
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """Print a warning as one line, without the place in the source that Python adds."""
+    click.echo(say("注意：", "warning: ") + " ".join(str(message).split()), err=True)
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def _code(folder: Path, findings: pa.Table, value: str) -> list[str]:
         for row in found.select(["code", "evidence"]).to_pylist()
         if row["code"] == value
     ]
-    path = max(drawn, key=len, default=[])
+    path: list[Any] = max(drawn, key=len, default=[])
     from trace_engine.cli.scan import events_of_code
 
     scanned = events_of_code(folder, value)
