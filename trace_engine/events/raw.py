@@ -46,6 +46,12 @@ class RawBatch:
         """Return the 1-based number in the file of row ``index`` of this batch."""
         return self.first_row + index if self.rows is None else int(self.rows[index])
 
+    def row_numbers(self) -> npt.NDArray[np.int64]:
+        """Return the 1-based numbers in the file of all rows, shape ``(n,)``."""
+        if self.rows is not None:
+            return np.asarray(self.rows, np.int64)
+        return np.arange(self.first_row, self.first_row + len(self), dtype=np.int64)
+
     def slice(self, start: int, stop: int) -> RawBatch:
         """Return rows ``start`` to ``stop`` without copying."""
         rows = None if self.rows is None else self.rows[start:stop]

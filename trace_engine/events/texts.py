@@ -23,6 +23,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 ALL_VALID: Bool = np.empty(0, np.bool_)
+RECENT = 4  # dictionaries whose numbers are kept
 MAXIMUM_TEXTS = 1 << 21  # a table that grows beyond is started anew (memory stays bounded)
 
 
@@ -39,6 +40,11 @@ class TextColumn:
     def values(self) -> int:
         """Number of texts."""
         return len(self.offsets) - 1
+
+    def is_ascii(self) -> bool:
+        """Return whether all bytes are below 128."""
+        part = self.data[self.offsets[0] : self.offsets[-1]]
+        return len(part) == 0 or int(part.max()) < 128
 
     def text(self, value: int) -> str:
         """Return text ``value``; bytes that are no UTF-8 appear as escapes."""
@@ -73,11 +79,13 @@ def text_column(array: pa.Array) -> TextColumn:
         valid = validity(indices)
         if indices.type != pa.int32():
             indices = indices.cast(pa.int32())
-        numbers = np.frombuffer(indices.buffers()[1] or b"", np.int32)
-        numbers = numbers[indices.offset : indices.offset + len(indices)]
-        if len(valid):
-            numbers = np.where(valid, numbers, np.int32(-1))
-        column.indices = numbers
+        buffer = indices.buffers()[1]
+        if buffer is None:
+            column.indices = np.full(len(indices), -1, np.int32)
+            return column
+        numbers = np.frombuffer(buffer, np.int32)[indices.offset : indices.offset + len(indices)]
+        # A copy in any case: kernels see a writable array and are compiled once.
+        column.indices = np.where(valid, numbers, np.int32(-1)) if len(valid) else numbers.copy()
         return column
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.large_string())
@@ -196,6 +204,7 @@ class TextTable:
         self._clear()
 
     def _clear(self) -> None:
+        self._recent: list[tuple[TextColumn, Int32]] = []
         self._count = 0
         self._slots = np.full(1024, -1, np.int32)
         self._hashes = np.zeros(512, np.uint64)
@@ -215,7 +224,7 @@ class TextTable:
             values = self._payload[numbers].astype(dtype)
         else:
             values[known] = self._payload[numbers[known]]
-        return _gather(values, column.indices, missing)
+        return gather(values, column.indices, missing)
 
     def payload_and_hash(
         self, column: TextColumn, missing: int, dtype: Any
@@ -226,9 +235,20 @@ class TextTable:
         at = np.where(known, numbers, 0)
         values = np.where(known, self._payload[at].astype(dtype), np.asarray(missing, dtype))
         hashes = np.where(known, self._hashes[at], np.uint64(0))
-        return _gather(values, column.indices, missing), _gather(hashes, column.indices, 0)
+        return gather(values, column.indices, missing), gather(hashes, column.indices, 0)
 
     def _numbers(self, column: TextColumn) -> Int32:
+        if column.indices is None:
+            return self._look_up(column)
+        # The batches of a row group carry equal dictionaries: comparing is cheaper than looking up.
+        for known, numbers in self._recent:
+            if _same_texts(known, column):
+                return numbers
+        numbers = self._look_up(column)
+        self._recent = [(column, numbers), *self._recent[: RECENT - 1]]
+        return numbers
+
+    def _look_up(self, column: TextColumn) -> Int32:
         out = np.empty(column.values, np.int32)
         if self._find(column, out):
             if self._count > MAXIMUM_TEXTS:
@@ -273,6 +293,19 @@ class TextTable:
         self._count = count
 
 
+def _same_texts(first: TextColumn, second: TextColumn) -> bool:
+    """Return whether two dictionaries hold the same texts in the same order."""
+    if first.values != second.values or len(first.valid) or len(second.valid):
+        return False
+    return bool(
+        np.array_equal(first.offsets, second.offsets)
+        and np.array_equal(
+            first.data[first.offsets[0] : first.offsets[-1]],
+            second.data[second.offsets[0] : second.offsets[-1]],
+        )
+    )
+
+
 _BLANK = bytes(range(33))
 
 
@@ -286,10 +319,20 @@ def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     return out
 
 
-def _gather(values: npt.NDArray[Any], indices: Int32 | None, missing: int) -> npt.NDArray[Any]:
-    """Spread payloads of dictionary values over rows; the values themselves without indices."""
+@kernel
+def _spread(table: npt.NDArray[Any], indices: Int32, missing: Any, out: npt.NDArray[Any]) -> None:
+    for i in range(len(indices)):
+        at = indices[i]
+        if at < 0:
+            out[i] = missing
+        else:
+            out[i] = table[np.uint64(at)]
+
+
+def gather(values: npt.NDArray[Any], indices: Int32 | None, missing: int) -> npt.NDArray[Any]:
+    """Spread what dictionary values stand for over rows (-1: ``missing``); as it is without indices."""
     if indices is None:
         return values
-    # One more entry at the end answers index -1 (null).
-    table = np.append(values, np.asarray([missing], values.dtype))
-    return table[indices]
+    out = np.empty(len(indices), values.dtype)
+    _spread(values, indices, values.dtype.type(missing), out)
+    return out

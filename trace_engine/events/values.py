@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trace_engine.core.kernel import kernel
 from trace_engine.events.batch import DAY, MISSING_TIME
 from trace_engine.events.parsing import (
     BAD,
@@ -25,12 +26,15 @@ from trace_engine.events.parsing import (
     parse_whole,
 )
 from trace_engine.events.raw import InputError
-from trace_engine.events.texts import TextTable, is_text, text_column, validity
+from trace_engine.events.texts import TextTable, gather, is_text, text_column, validity
 
 Int64 = npt.NDArray[np.int64]
 
+_NOWHERE: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _MILLI = 1000
+_MISSING = np.int64(MISSING_TIME)
+_BAD = np.int64(BAD)
 # Beyond these no value is right, and arithmetic on it could overflow: it is cut to them.
 _FARTHEST = 1 << 52
 
@@ -47,8 +51,9 @@ def plain_numbers(array: pa.Array) -> npt.NDArray[Any]:
 
 
 def _with_nulls(values: Int64, array: pa.Array) -> Int64:
+    """Put MISSING_TIME where ``array`` is null; always a copy that may be written to."""
     valid = validity(array)
-    return np.where(valid, values, MISSING_TIME) if len(valid) else values
+    return np.where(valid, values, MISSING_TIME) if len(valid) else np.array(values, np.int64)
 
 
 def _tabled(parse: Callable[[str], int]) -> TextTable:
@@ -141,16 +146,16 @@ class ValueReader:
         parse_times(column.offsets, column.data, column.valid, out)
         if column.indices is None:
             return out
-        return np.append(out, np.int64(MISSING_TIME))[column.indices]
+        return gather(out, column.indices, int(MISSING_TIME))
 
-    def days(self, array: pa.Array, name: str) -> tuple[Int64, npt.NDArray[np.bool_] | None]:
-        """Return days since 1970-01-01, and where only a month was given (None: nowhere)."""
+    def days(self, array: pa.Array, name: str) -> tuple[Int64, npt.NDArray[np.bool_]]:
+        """Return days since 1970-01-01, and where only a month was given (empty: nowhere)."""
         kind = array.type
         if pa.types.is_date32(kind):
-            return _with_nulls(plain_numbers(array).astype(np.int64), array), None
+            return _with_nulls(plain_numbers(array).astype(np.int64), array), _NOWHERE
         if pa.types.is_timestamp(kind) or pa.types.is_date64(kind):
             times = self.times(array, name)
-            return np.where(times == MISSING_TIME, times, times // DAY), None
+            return np.where(times == MISSING_TIME, times, times // DAY), _NOWHERE
         if pa.types.is_integer(kind):
             array = array.cast(pa.string())
         elif not is_text(kind):
@@ -184,8 +189,7 @@ class ValueReader:
             array, kind = array.cast(pa.float64()), pa.float64()
         if pa.types.is_floating(kind):
             values = _from_float(array, 1)
-            floats = plain_numbers(array)
-            fraction = np.isfinite(floats) & (floats != np.floor(floats))
+            fraction = values != plain_numbers(array)
             return np.where(fraction & (values != MISSING_TIME), BAD, values)
         raise wrong_type(name, kind, "whole numbers")
 
@@ -223,16 +227,69 @@ def _whole_numbers(array: pa.Array) -> Int64:
     return np.maximum(wide, -_FARTHEST)
 
 
+@kernel
+def _scaled(
+    floats: npt.NDArray[np.float64],
+    valid: npt.NDArray[np.bool_],
+    scale: float,
+    out: npt.NDArray[np.int64],
+) -> None:
+    """Round ``floats × scale`` half away from zero; NaN is missing, infinite BAD. All ``(n,)``."""
+    for i in range(len(floats)):
+        value = floats[i] * scale
+        if (len(valid) > 0 and not valid[i]) or value != value:
+            out[i] = _MISSING
+        elif value > _FARTHEST or value < -_FARTHEST:
+            out[i] = _BAD
+        elif value >= 0:
+            # A hair is added because 10.005 is stored a little below itself.
+            out[i] = np.int64(value + 0.5 + value * 1e-15)
+        else:
+            out[i] = -np.int64(0.5 - value - value * 1e-15)
+
+
 def _from_float(array: pa.Array, scale: int) -> Int64:
-    floats = plain_numbers(array).astype(np.float64) * scale
-    # Half away from zero; a hair is added because 10.005 is stored a little below itself.
-    rounded = np.trunc(floats + np.copysign(0.5, floats) * (1 + 1e-12)) if scale > 1 else floats
-    finite = np.isfinite(rounded)
-    cut = np.clip(np.where(finite, rounded, 0), -float(_FARTHEST), float(_FARTHEST))
-    values = cut.astype(np.int64)
-    values[np.isinf(floats)] = BAD
-    values[np.isnan(floats)] = MISSING_TIME
-    return _with_nulls(values, array)
+    floats = plain_numbers(array).astype(np.float64)
+    out = np.empty(len(floats), np.int64)
+    _scaled(floats, validity(array), float(scale), out)
+    return out
+
+
+@kernel
+def to_int32(
+    values: npt.NDArray[np.int64],
+    low: int,
+    high: int,
+    missing: int,
+    out: npt.NDArray[np.int32],
+) -> int:
+    """Narrow ``values``; ``missing`` for MISSING_TIME and for what is not from low to high.
+
+    Returns how many values are neither missing nor in range.
+    """
+    wrong = 0
+    for i in range(len(values)):
+        value = values[i]
+        if low <= value <= high:
+            out[i] = value
+        else:
+            out[i] = missing
+            if value != _MISSING:
+                wrong += 1
+    return wrong
+
+
+@kernel
+def count_outside(
+    values: npt.NDArray[np.int64], low: int, high: int, allow_missing: bool
+) -> int:
+    """Return how many values are not from ``low`` to ``high``."""
+    wrong = 0
+    for i in range(len(values)):
+        value = values[i]
+        if (value < low or value > high) and not (allow_missing and value == _MISSING):
+            wrong += 1
+    return wrong
 
 
 def _decimal_fen(array: pa.Array) -> Int64:

@@ -1,0 +1,451 @@
+"""One raw batch on its way through the door: its columns read, checked and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trace_engine.core.kernel import kernel
+from trace_engine.events import batch as b
+from trace_engine.events.batch import MISSING, MISSING_DAY, MISSING_TIME, EventBatch, Vocabulary
+from trace_engine.events.codekeys import CodeColumns, CodeKeys
+from trace_engine.events.hashing import ContentHasher, combine, finish, hash64, hash_texts, mix
+from trace_engine.events.kinds import CODELESS, INCOMING, INFO, OUTGOING, EventKind, Role, parse_kind
+from trace_engine.events.parsing import BAD, DATE_FORMS, FIRST_TIME, LAST_TIME, TIME_FORMS
+from trace_engine.events.privacy import Pseudonyms, is_identity_card, looks_personal, maybe_personal
+from trace_engine.events.texts import TextColumn, TextTable, gather, text_column
+from trace_engine.events.values import ValueReader, as_text, count_outside, to_int32
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+UInt8 = npt.NDArray[np.uint8]
+UInt64 = npt.NDArray[np.uint64]
+
+MAXIMUM_PRICE = 10_000_000 * 100  # fen; dearer is a slip of the keyboard (CAR-T costs 1.3 million)
+MAXIMUM_QUANTITY = 10_000_000  # packs in one row
+# Years 1900 to 9999: "never expires" is written as 9999-12-31.
+FIRST_DAY, LAST_DAY = -25_567, 2_932_896
+
+_BLANKS = "".join(map(chr, range(33)))
+_NOTHING: Bool = np.empty(0, np.bool_)
+
+# What the kernel needs to know of each event kind.
+_OUTGOING, _INCOMING, _PERSON_SALE = 1, 2, 4
+_KIND_BITS: UInt8 = np.array(
+    [
+        _OUTGOING * (kind in OUTGOING)
+        + _INCOMING * (kind in INCOMING)
+        + _PERSON_SALE * (INFO[kind].role == Role.PERSON_SALE)
+        for kind in EventKind
+    ],
+    np.uint8,
+)
+_IS_CODELESS = np.array([kind in CODELESS for kind in EventKind])
+
+# Content that no field of EventBatch holds: it counts when two rows with one id are compared.
+_EXTRA_TEXTS = (
+    "parent_code", "from_bill_code", "invoice_no", "pharmacist_id", "doctor_id", "device_id",
+    "operator_id",
+)  # fmt: skip
+
+
+@kernel
+def _add_extra(total: UInt64, hashes: UInt64, salt: np.uint64) -> None:
+    """Fold one more column into hashes of content; rows without a value stay as they are."""
+    for i in range(len(total)):
+        if hashes[i] != np.uint64(0):
+            total[i] += finish(mix(salt, hashes[i]))
+
+
+@kernel
+def _complete(
+    kind: npt.NDArray[np.int8],
+    time: Int64,
+    kind_bits: UInt8,
+    actor: Int32,
+    source: Int32,
+    target: Int32,
+    drug: Int32,
+    code_drug: Int32,
+    platform: Int32,
+    shop: Int32,
+    prescription: UInt64,
+    split_sale: Bool,
+    gift: Bool,
+    month_only: Bool,
+    stated: Bool,
+    flags: UInt8,
+) -> None:
+    """Fill in what follows from other columns: parties, product, flags. In place, all ``(n,)``.
+
+    ``split_sale``, ``gift``, ``month_only`` and ``stated`` may be empty: false everywhere.
+    ``kind_bits`` has an entry for each event kind.
+    """
+    for i in range(len(kind)):
+        bits = kind_bits[kind[i]]
+        if source[i] < 0 and bits & _OUTGOING:
+            source[i] = actor[i]
+        if bits & _PERSON_SALE:
+            target[i] = -1
+        elif target[i] < 0 and bits & _INCOMING:
+            target[i] = actor[i]
+        flag = 0
+        if drug[i] >= 0:
+            flag |= b.DRUG_DECLARED
+        else:
+            drug[i] = code_drug[i]
+        if platform[i] >= 0 or shop[i] >= 0:
+            flag |= b.ONLINE
+        if time[i] % b.DAY == 0:
+            flag |= b.DATE_ONLY
+        if prescription[i] != np.uint64(0):
+            flag |= b.PRESCRIPTION
+        if len(split_sale) > 0 and split_sale[i]:
+            flag |= b.SPLIT_SALE
+        if len(gift) > 0 and gift[i]:
+            flag |= b.GIFT
+        if len(month_only) > 0 and month_only[i]:
+            flag |= b.EXPIRY_MONTH_ONLY
+        if len(stated) > 0 and stated[i]:
+            flag |= b.QUANTITY_STATED
+        flags[i] = flag
+
+
+class Problems:
+    """The first thing wrong with each row of a batch: 0, or an index of ``kinds``."""
+
+    def __init__(self, count: int) -> None:
+        self.of_row = np.zeros(count, np.uint8)
+        self.kinds: list[tuple[str, str, str]] = [("", "", "")]  # column, reason, expected
+
+    def mark(self, wrong: Bool, column: str, reason: str, expected: str) -> None:
+        """Note a problem of the rows where ``wrong`` is set and nothing was wrong so far."""
+        if not wrong.any():
+            return
+        self.kinds.append((column, reason, expected))
+        np.copyto(self.of_row, np.uint8(len(self.kinds) - 1), where=wrong & (self.of_row == 0))
+
+
+class Tables:
+    """What an encoder remembers of texts, for one thread."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, region_index: Callable[[str], int], pseudonyms: Pseudonyms
+    ) -> None:
+        def interned(interner: b.Interner) -> TextTable:
+            return TextTable(lambda texts: interner.ids(texts).astype(np.int64))
+
+        def parties(texts: Sequence[str]) -> Int64:
+            # A person's number where an enterprise is expected must not be stored either.
+            names = [pseudonyms.of(t) if is_identity_card(t) else t for t in texts]
+            return vocabulary.parties.ids(names).astype(np.int64)
+
+        def regions(texts: Sequence[str]) -> Int64:
+            return np.fromiter(map(region_index, texts), np.int64, len(texts))
+
+        def kinds(texts: Sequence[str]) -> Int64:
+            return np.fromiter(map(_kind, texts), np.int64, len(texts))
+
+        self.values = ValueReader()
+        self.codes = CodeKeys(vocabulary)
+        self.content = ContentHasher(vocabulary)
+        self.parties = TextTable(parties)
+        self.drugs = interned(vocabulary.drugs)
+        self.batches = interned(vocabulary.batches)
+        self.platforms = interned(vocabulary.platforms)
+        self.shops = interned(vocabulary.shops)
+        self.regions = TextTable(regions)
+        self.kinds = TextTable(kinds)
+
+
+def _kind(text: str) -> int:
+    # A spreadsheet that saw an empty cell writes bill number 201 as 201.0.
+    return int(parse_kind(text.removesuffix(".0")))
+
+
+class Assembly:
+    """Reads the columns of one batch. ``problems`` says which rows must not be taken."""
+
+    def __init__(
+        self, columns: dict[str, pa.Array], rows: int, tables: Tables, pseudonyms: Pseudonyms
+    ) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.tables = tables
+        self.pseudonyms = pseudonyms
+        self.problems = Problems(rows)
+        self.unknown_regions = 0  # rows that state a region no code book knows
+        self._extra = np.zeros(rows, np.uint64)
+
+    def run(self) -> EventBatch:
+        """Read all columns; rows with problems hold anything."""
+        tables, rows = self.tables, self.rows
+        kind = self._kinds()
+        time = self._times("event_time", required=True)
+        code = self._codes(kind)
+        actor, actor_hash = self._actor()
+        source = self._interned("from_id", tables.parties)
+        target = self._interned("to_id", tables.parties)
+        drug = self._interned("drug_id", tables.drugs)
+        platform = self._interned("platform_id", tables.platforms)
+        shop = self._interned("shop_id", tables.shops)
+        split_sale, gift = self._truth("split_sale"), self._truth("gift")
+        production, _ = self._days("production_date")
+        expiry, month_only = self._days("expiry_date")
+        quantity, stated = self._quantity()
+        price = self._price()
+        record_time = self._times("record_time", required=False)
+        prescription = self._checked_only()
+        flags = np.empty(rows, np.uint8)
+        _complete(
+            kind, time, _KIND_BITS, actor, source, target, drug, code.drug, platform, shop,
+            prescription, split_sale, gift, month_only, stated, flags,
+        )  # fmt: skip
+        event_ids, event_key = self._hashed("event_id")
+        bills, bill = self._hashed("bill_code")
+        bill_key = np.empty(rows, np.uint64)
+        with np.errstate(over="ignore"):
+            combine(bill, actor_hash, bill_key)
+        orders, order = self._hashed("order_code")
+        buyers, buyer = self._hashed("buyer_id")
+        strings = [event_ids, bills, orders, buyers]
+        return EventBatch(
+            time=time, record_time=record_time, kind=kind, flags=flags,
+            code_problem=code.problem, code=code.key, actor=actor, source=source, target=target,
+            source_region=self._regions("from_region"), target_region=self._regions("to_region"),
+            drug=drug, code_drug=code.drug,
+            batch_no=self._interned("batch_no", tables.batches), production=production,
+            expiry=expiry, quantity=quantity, price=price, bill=bill_key, order=order, buyer=buyer,
+            platform=platform, shop=shop, voids=self._hashes("voids_event_id"),
+            event_key=event_key, content_key=self._extra,
+            strings=pa.Table.from_arrays(strings, names=list(b.STRING_COLUMNS)),
+        )  # fmt: skip
+
+    def _text(self, name: str) -> pa.Array | None:
+        array = self.columns.get(name)
+        return None if array is None else as_text(array, name)
+
+    def _column(self, name: str) -> TextColumn | None:
+        array = self._text(name)
+        return None if array is None else text_column(array)
+
+    def _kinds(self) -> npt.NDArray[np.int8]:
+        column = self._column("event_type")
+        if column is None:
+            kind = np.full(self.rows, MISSING, np.int8)
+        else:
+            kind = self.tables.kinds.payload(column, MISSING, np.int8)
+        absent = kind < 0
+        if absent.any():
+            self.problems.mark(absent, "event_type", "missing_type", "an event type")
+            kind[absent] = EventKind.UNKNOWN
+        return kind
+
+    def _times(self, name: str, *, required: bool) -> Int64:
+        array = self.columns.get(name)
+        if array is None:
+            time = np.full(self.rows, MISSING_TIME, np.int64)
+        else:
+            time = self.tables.values.times(array, name)
+        if not count_outside(time, FIRST_TIME, LAST_TIME - 1, not required):
+            return time
+        absent, bad = time == MISSING_TIME, time == BAD
+        self.problems.mark(bad, name, f"bad_{name}", TIME_FORMS)
+        absurd = ~absent & ((time < FIRST_TIME) | (time >= LAST_TIME))
+        self.problems.mark(absurd, name, f"absurd_{name}", "a time from 2000 to 2099")
+        if required:
+            self.problems.mark(absent, name, f"missing_{name}", TIME_FORMS)
+        return time
+
+    def _codes(self, kind: npt.NDArray[np.int8]) -> CodeColumns:
+        array = self._text("code")
+        if array is None:
+            array = pa.nulls(self.rows, pa.string())
+        code = self.tables.codes.read(text_column(array))
+        self.problems.mark(code.lost, "code", "lost_digits", "all digits of the code, as text")
+        if code.absent.any():
+            allowed = code.absent & _IS_CODELESS[kind]
+            wrong = code.absent & ~allowed
+            self.problems.mark(wrong, "code", "missing_code", "a trace code (bills 106, 210: none)")
+            if allowed.any():
+                code.key[allowed] = self.tables.codes.absent_key()
+        return code
+
+    def _actor(self) -> tuple[Int32, UInt64]:
+        column = self._column("actor_id")
+        if column is None:
+            actor = np.full(self.rows, MISSING, np.int32)
+            hashes = np.zeros(self.rows, np.uint64)
+        else:
+            actor, hashes = self.tables.parties.payload_and_hash(column, MISSING, np.int32)
+        self.problems.mark(actor < 0, "actor_id", "missing_actor", "the enterprise that scanned")
+        return actor, hashes
+
+    def _interned(self, name: str, table: TextTable) -> Int32:
+        column = self._column(name)
+        if column is None:
+            return np.full(self.rows, MISSING, np.int32)
+        return table.payload(column, MISSING, np.int32)
+
+    def _regions(self, name: str) -> npt.NDArray[np.int16]:
+        column = self._column(name)
+        if column is None:
+            return np.full(self.rows, MISSING, np.int16)
+        # -2 tells "nothing stated" from "stated, and not in the table".
+        region = self.tables.regions.payload(column, -2, np.int16)
+        self.unknown_regions += int(np.count_nonzero(region == MISSING))
+        return np.maximum(region, np.int16(MISSING))
+
+    def _truth(self, name: str) -> Bool:
+        array = self.columns.get(name)
+        if array is None or array.null_count == len(array):
+            return _NOTHING
+        values = self.tables.values.truth(array, name)
+        self.problems.mark(values == BAD, name, f"bad_{name}", "true or false")
+        return values == 1
+
+    def _days(self, name: str) -> tuple[Int32, Bool]:
+        array = self.columns.get(name)
+        if array is None:
+            return np.full(self.rows, MISSING_DAY, np.int32), _NOTHING
+        days, month_only = self.tables.values.days(array, name)
+        out = np.empty(self.rows, np.int32)
+        if to_int32(days, FIRST_DAY, LAST_DAY, int(MISSING_DAY), out):
+            wrong = (days != MISSING_TIME) & ((days < FIRST_DAY) | (days > LAST_DAY))
+            self.problems.mark(wrong, name, f"bad_{name}", DATE_FORMS)
+        return out, month_only
+
+    def _whole(
+        self, name: str, low: int, high: int, missing: int, expected: str
+    ) -> tuple[Int32, Int64 | None]:
+        """Return whole numbers from ``low`` to ``high``, and as read (None: no such column)."""
+        out = np.full(self.rows, missing, np.int32)
+        array = self.columns.get(name)
+        if array is None:
+            return out, None
+        values = self.tables.values.whole(array, name)
+        if to_int32(values, low, high, missing, out):
+            self.problems.mark(values == BAD, name, f"bad_{name}", expected)
+            wrong = (values != MISSING_TIME) & ((values < low) | (values > high))
+            self.problems.mark(wrong, name, f"absurd_{name}", expected)
+        return out, values
+
+    def _quantity(self) -> tuple[Int32, Bool]:
+        expected = f"a whole number of packs from 1 to {MAXIMUM_QUANTITY}"
+        quantity, values = self._whole("quantity", 1, MAXIMUM_QUANTITY, 1, expected)
+        return quantity, _NOTHING if values is None else values != MISSING_TIME
+
+    def _price(self) -> Int32:
+        out = np.full(self.rows, MISSING, np.int32)
+        array = self.columns.get("unit_price")
+        if array is None:
+            return out
+        fen = self.tables.values.fen(array, "unit_price")
+        if to_int32(fen, 0, MAXIMUM_PRICE, MISSING, out):
+            expected = f"CNY per pack from 0 to {MAXIMUM_PRICE // 100}"
+            self.problems.mark(fen == BAD, "unit_price", "bad_unit_price", expected)
+            negative = (fen < 0) & (fen != MISSING_TIME)
+            self.problems.mark(negative, "unit_price", "negative_price", expected)
+            self.problems.mark(fen > MAXIMUM_PRICE, "unit_price", "absurd_price", expected)
+        return out
+
+    def _checked_only(self) -> UInt64:
+        """Check columns without a field in a batch, which count as content; hash of ``rx_no``."""
+        for name in _EXTRA_TEXTS:
+            if name in self.columns:
+                self._count_as_content(name, self._hashes(name))
+        prescription = self._hashes("rx_no")
+        if "rx_no" in self.columns:
+            self._count_as_content("rx_no", prescription)
+        for name, low, high, expected in (
+            ("pack_level", 1, 127, "a level from 1 (smallest pack) to 127"),
+            ("receivable", 0, 2**31 - 1, "a whole number of packs"),
+        ):
+            _, values = self._whole(name, low, high, MISSING, expected)
+            if values is not None:
+                stated = np.where(values != MISSING_TIME, values + 1, 0)
+                self._count_as_content(name, stated.view(np.uint64))
+        array = self.columns.get("temperature")
+        if array is not None:
+            milli = self.tables.values.milli(array, "temperature")
+            stated = milli != MISSING_TIME
+            wrong = stated & (np.abs(milli) > 300_000)  # BAD is far beyond
+            expected = "degrees Celsius from -300 to 300"
+            self.problems.mark(wrong, "temperature", "bad_temperature", expected)
+            shifted = np.where(stated, milli + 1_000_000, 0)
+            self._count_as_content("temperature", shifted.view(np.uint64))
+        return prescription
+
+    def _count_as_content(self, name: str, hashes: UInt64) -> None:
+        with np.errstate(over="ignore"):
+            _add_extra(self._extra, hashes, np.uint64(hash64(name)))
+
+    def _hashes(self, name: str) -> UInt64:
+        """Return 64-bit hashes of a text column, 0 where it says nothing."""
+        array = self._text(name)
+        if array is None or array.null_count == self.rows:
+            return np.zeros(self.rows, np.uint64)
+        return _hash_column(text_column(array))[0]
+
+    def _hashed(self, name: str) -> tuple[pa.Array, UInt64]:
+        """Return a column as plain Arrow strings and its 64-bit hashes."""
+        array = self._text(name)
+        if array is None or array.null_count == self.rows:
+            return pa.nulls(self.rows, pa.string()), np.zeros(self.rows, np.uint64)
+        if name == "buyer_id":
+            array = self._without_persons(array)
+        column = text_column(array)
+        hashes, blanks = _hash_column(column)
+        if array.type != pa.string():
+            array = array.cast(pa.string())
+        if not column.is_ascii():
+            array = self._only_utf8(array, name)
+        return pc.utf8_trim(array, characters=_BLANKS) if blanks else array, hashes
+
+    def _only_utf8(self, array: pa.Array, name: str) -> pa.Array:
+        """Refuse rows whose bytes are no UTF-8."""
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid:
+            unreadable = np.array([not _readable(value) for value in array])
+            self.problems.mark(unreadable, name, "not_utf8", "UTF-8 text")
+            return pc.if_else(pa.array(unreadable), pa.scalar(None, pa.string()), array)
+        return array
+
+    def _without_persons(self, array: pa.Array) -> pa.Array:
+        """Replace values that look like numbers of persons by pseudonyms, each value once."""
+        column = text_column(array)
+        marked = np.empty(column.values, np.bool_)
+        if not maybe_personal(column.offsets, column.data, column.valid, marked):
+            return array
+        if column.indices is None:
+            array = array.dictionary_encode()
+            column = text_column(array)
+            marked = np.empty(column.values, np.bool_)
+            maybe_personal(column.offsets, column.data, column.valid, marked)
+        texts = [column.text(i) for i in range(column.values)]
+        for i in np.flatnonzero(marked).tolist():
+            if looks_personal(texts[i]):
+                texts[i] = self.pseudonyms.of(texts[i])
+        return pa.DictionaryArray.from_arrays(array.indices, pa.array(texts, pa.string()))
+
+
+def _hash_column(column: TextColumn) -> tuple[UInt64, int]:
+    """Return hashes of the rows of a column, and how many texts have outer blanks."""
+    hashes = np.empty(column.values, np.uint64)
+    with np.errstate(over="ignore"):
+        blanks = hash_texts(column.offsets, column.data, column.valid, hashes)
+    return gather(hashes, column.indices, 0), blanks
+
+
+def _readable(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
