@@ -48,8 +48,14 @@ def consumer_return(desk: Desk, truth: Truth) -> None:
     events = desk.sell(codes, seller, desk.till(day), batch)
     day += desk.number(1, 6)
     events += desk.write(
-        K.CONSUMER_RETURN, codes, desk.till(day), batch, seller, target=seller,
-        target_city=desk.market.city_of(seller), bill=desk.bill(),
+        K.CONSUMER_RETURN,
+        codes,
+        desk.till(day),
+        batch,
+        seller,
+        target=seller,
+        target_city=desk.market.city_of(seller),
+        bill=desk.bill(),
     )
     day += desk.number(1, 8)
     events += desk.sell(codes, seller, desk.till(day), batch)
@@ -64,9 +70,7 @@ def supplier_return(desk: Desk, truth: Truth) -> None:
     day, batch = desk.supply(codes, drug, seller, desk.day(80), distributor=hub)
     day += desk.number(2, 9)
     price = desk.price(drug, 1.07)
-    events = desk.ship(
-        codes, seller, hub, desk.office(day), batch, price, kind=K.RETURN_SHIPMENT
-    )
+    events = desk.ship(codes, seller, hub, desk.office(day), batch, price, kind=K.RETURN_SHIPMENT)
     day += int(m.transit_days(m.city_of(seller), m.city_of(hub), desk.rng))
     events += desk.receive(
         codes, seller, hub, desk.office(day), batch, price, kind=K.RETURN_RECEIPT
@@ -152,13 +156,9 @@ def group_transfer(desk: Desk, truth: Truth) -> None:
     desk.commission(codes, batch)
     day = desk.deliver(codes, maker, giver, day, batch, desk.price(drug, 1.0))
     day += desk.number(3, 8)
-    events = desk.ship(
-        codes, giver, sister, desk.office(day), batch, kind=K.TRANSFER_SHIPMENT
-    )
+    events = desk.ship(codes, giver, sister, desk.office(day), batch, kind=K.TRANSFER_SHIPMENT)
     day += int(m.transit_days(m.city_of(giver), m.city_of(sister), desk.rng))
-    events += desk.receive(
-        codes, giver, sister, desk.office(day), batch, kind=K.TRANSFER_RECEIPT
-    )
+    events += desk.receive(codes, giver, sister, desk.office(day), batch, kind=K.TRANSFER_RECEIPT)
     # The last leg only where the shop lies in the sister's province or the giver's.
     if int(m.province[seller]) in (int(m.province[sister]), int(m.province[giver])):
         day = desk.stock(
@@ -185,7 +185,13 @@ def direct_shipment(desk: Desk, truth: Truth) -> None:
     )
     price = desk.price(drug, 1.18)
     events += desk.ship(
-        codes, hub, hospital, time + 2 * HOUR, batch, price, kind=K.DIRECT_SHIPMENT,
+        codes,
+        hub,
+        hospital,
+        time + 2 * HOUR,
+        batch,
+        price,
+        kind=K.DIRECT_SHIPMENT,
         source_city=m.city_of(maker),
     )
     day += int(m.transit_days(m.city_of(maker), m.city_of(hospital), desk.rng)) + 1
@@ -236,7 +242,11 @@ def verification(desk: Desk, truth: Truth) -> None:
     for _ in range(desk.number(1, 4)):
         time = desk.till(day) + desk.number(0, 12 * DAY)
         events += desk.write(
-            K.VERIFICATION, codes, time, batch, relay,
+            K.VERIFICATION,
+            codes,
+            time,
+            batch,
+            relay,
             source_city=desk.far_city(m.city_of(seller), 500),
         )
     truth.add_benign("verification_elsewhere", codes, _uids(events))
@@ -252,9 +262,7 @@ def one_day(desk: Desk, truth: Truth) -> None:
     day = desk.day(20)
     batch = desk.batch(drug, day)
     desk.commission(codes, batch)
-    day = desk.deliver(
-        codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0)
-    )
+    day = desk.deliver(codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0))
     midnight = (day + desk.number(1, 3)) * DAY
     price = desk.price(drug, 1.07)
     buyer = int(m.parent[seller]) if store else seller
@@ -283,9 +291,7 @@ def recall_return(desk: Desk, truth: Truth) -> None:
     back = codes[2:]
     for giver, receiver in ((seller, hub), (hub, int(m.drug_holder[drug]))):
         day += desk.number(1, 3)
-        events += desk.ship(
-            back, giver, receiver, desk.office(day), batch, kind=K.RECALL_SHIPMENT
-        )
+        events += desk.ship(back, giver, receiver, desk.office(day), batch, kind=K.RECALL_SHIPMENT)
         day += int(m.transit_days(m.city_of(giver), m.city_of(receiver), desk.rng))
         events += desk.receive(
             back, giver, receiver, desk.office(day), batch, kind=K.RECALL_RECEIPT
@@ -326,9 +332,7 @@ def fast_clock(desk: Desk, truth: Truth) -> None:
     day = desk.day(40)
     batch = desk.batch(drug, day)
     desk.commission(codes, batch)
-    day = desk.deliver(
-        codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0)
-    )
+    day = desk.deliver(codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0))
     # The shop fetches its goods at the distributor's gate and scans them there.
     time, price = desk.office(day + desk.number(2, 6)), desk.price(drug, 1.07)
     gate = m.city_of(hub)
@@ -349,15 +353,18 @@ def late_upload(desk: Desk, truth: Truth) -> None:
     day = desk.day(40)
     batch = desk.batch(drug, day)
     desk.commission(codes, batch)
-    day = desk.deliver(
-        codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0)
-    )
+    day = desk.deliver(codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0))
     day += desk.number(2, 5)
     price = desk.price(drug, 1.07)
     desk.ship(codes, hub, seller, desk.office(day), batch, price)
     day += int(m.transit_days(m.city_of(hub), m.city_of(seller), desk.rng))
     events = desk.receive(
-        codes, hub, seller, desk.office(day), batch, price,
+        codes,
+        hub,
+        seller,
+        desk.office(day),
+        batch,
+        price,
         lag=desk.number(3 * DAY, 6 * DAY) * MICRO,
     )
     for code in codes:

@@ -54,7 +54,7 @@ def gs1(drug: npt.NDArray[np.int64], serial: npt.NDArray[np.int64]) -> UInt64:
 
 
 def digits(values: npt.NDArray[np.uint64], width: int, prefix: bytes) -> npt.NDArray[np.uint8]:
-    """Return ``prefix`` + zero-padded decimal digits as bytes, shape ``(n, len(prefix) + width)``."""
+    """Return ``prefix`` + zero-padded digits as bytes, shape ``(n, len(prefix) + width)``."""
     out = np.empty((len(values), len(prefix) + width), np.uint8)
     out[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
     rest = values.astype(np.uint64, copy=True)

@@ -51,8 +51,7 @@ class Desk:
         return int(items[int(self.rng.integers(0, len(items)))])
 
     def day(self, before_end: int, after_begin: int = 2) -> int:
-        """Return a day (since 1970) ``after_begin`` days into the window or later, early enough
-        that ``before_end`` days are left."""
+        """Return a day (since 1970) that leaves days of the window before and after it."""
         first = self.market.first_day + after_begin
         last = self.market.first_day + self.market.days - before_end
         return self.number(first, max(first, last))
@@ -62,7 +61,7 @@ class Desk:
         return day * DAY + 9 * HOUR + self.number(0, 8 * HOUR)
 
     def drug(self, channel: int, having: str | None = None, popular: bool = False) -> int:
-        """Return a drug sold in a channel, by demand; ``having`` a class, ``popular``: top third."""
+        """Return a drug sold in a channel, by demand; ``having`` a class; or a ``popular`` one."""
         cdf = self.market.channel_drugs[channel]
         weight = np.diff(cdf, prepend=0.0)
         if having is None:
@@ -77,9 +76,7 @@ class Desk:
         """Return new codes of a drug, with serials in a row."""
         first = int(self.market.new_serials(1)[0])
         serial = first + np.arange(count)
-        made: list[int] = make_codes(
-            self.market, np.full(count, drug, np.int64), serial
-        ).tolist()
+        made: list[int] = make_codes(self.market, np.full(count, drug, np.int64), serial).tolist()
         return made
 
     def batch(self, drug: int, ship_day: int) -> int:
@@ -132,31 +129,56 @@ class Desk:
         return int(self.market.new_buyers(1)[0])
 
     def ship(
-        self, codes: Sequence[int], giver: int, receiver: int, time: int, batch: int,
-        price: int = NONE, kind: K = K.SALE_SHIPMENT, **columns: int,
+        self,
+        codes: Sequence[int],
+        giver: int,
+        receiver: int,
+        time: int,
+        batch: int,
+        price: int = NONE,
+        kind: K = K.SALE_SHIPMENT,
+        **columns: int,
     ) -> list[Event]:
         """Write a shipment bill."""
         given = {
-            "source": giver, "target": receiver, "price": price, "bill": self.bill(),
+            "source": giver,
+            "target": receiver,
+            "price": price,
+            "bill": self.bill(),
             "source_city": self.market.city_of(giver),
             "target_city": self.market.city_of(receiver),
         }
         return self.write(kind, codes, time, batch, giver, **(given | columns))
 
     def receive(
-        self, codes: Sequence[int], giver: int, receiver: int, time: int, batch: int,
-        price: int = NONE, kind: K = K.PURCHASE_RECEIPT, **columns: int,
+        self,
+        codes: Sequence[int],
+        giver: int,
+        receiver: int,
+        time: int,
+        batch: int,
+        price: int = NONE,
+        kind: K = K.PURCHASE_RECEIPT,
+        **columns: int,
     ) -> list[Event]:
         """Write a receipt bill."""
         given = {
-            "source": giver, "target": receiver, "price": price, "bill": self.bill(),
+            "source": giver,
+            "target": receiver,
+            "price": price,
+            "bill": self.bill(),
             "source_city": self.market.city_of(giver),
             "target_city": self.market.city_of(receiver),
         }
         return self.write(kind, codes, time, batch, receiver, **(given | columns))
 
     def deliver(
-        self, codes: Sequence[int], giver: int, receiver: int, day: int, batch: int,
+        self,
+        codes: Sequence[int],
+        giver: int,
+        receiver: int,
+        day: int,
+        batch: int,
         price: int = NONE,
     ) -> int:
         """Write shipment on ``day`` and receipt when a lorry can be there; returns that day."""
@@ -189,7 +211,12 @@ class Desk:
         return int(m.wholesaler_in(province, self.rng, np.array([party]))[0])
 
     def supply(
-        self, codes: Sequence[int], drug: int, seller: int, day: int, batch: int | None = None,
+        self,
+        codes: Sequence[int],
+        drug: int,
+        seller: int,
+        day: int,
+        batch: int | None = None,
         distributor: int | None = None,
     ) -> tuple[int, int]:
         """Bring packs the legal way to ``seller``: two hops, in chains on to the store.
@@ -224,8 +251,14 @@ class Desk:
         return day
 
     def sell(
-        self, codes: Sequence[int], seller: int, time: int, batch: int, price: int | None = None,
-        buyer: int | None = None, **columns: int,
+        self,
+        codes: Sequence[int],
+        seller: int,
+        time: int,
+        batch: int,
+        price: int | None = None,
+        buyer: int | None = None,
+        **columns: int,
     ) -> list[Event]:
         """Write a sale to a person in one order; online where the seller has a shop."""
         m = self.market
@@ -236,8 +269,12 @@ class Desk:
         bill = self.bill()
         medical = int(m.type[seller]) in (PUBLIC_HOSPITAL, MEDICAL)
         given = {
-            "source": seller, "source_city": m.city_of(seller), "price": price, "bill": bill,
-            "order": bill, "buyer": self.person() if buyer is None else buyer,
+            "source": seller,
+            "source_city": m.city_of(seller),
+            "price": price,
+            "bill": bill,
+            "order": bill,
+            "buyer": self.person() if buyer is None else buyer,
         }
         if m.shop_of[seller] >= 0:
             given["shop"] = int(m.shop_of[seller])

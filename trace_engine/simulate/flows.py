@@ -164,9 +164,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     arrived = np.where(store, day_in, arrived)
 
     base_l = base[consignment]
-    price_2 = base_l * np.where(
-        three | ~hospital, _between(rng, FIRST_DISTRIBUTOR, n), 0.0
-    )
+    price_2 = base_l * np.where(three | ~hospital, _between(rng, FIRST_DISTRIBUTOR, n), 0.0)
     listed = m.drug_price[lots.drug] * HOSPITAL
     price_2 = np.where(hospital, listed, price_2)
     price_3 = base_l * _between(rng, SECOND_DISTRIBUTOR, n)
@@ -175,7 +173,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     # Packs.
     lot = np.repeat(np.arange(n), lots.size)
     packs = len(lot)
-    codes = _codes(m, consignment, lots, drug_c, lot)
+    codes = _codes(m, consignment, drug_c, lot)
     batch = batch_c[consignment][lot]
     sale_day = arrived[lot] + 1 + np.minimum(rng.exponential(18, packs), 100).astype(np.int64)
     sale_time = sale_day * DAY + 8 * HOUR + rng.integers(0, 13 * HOUR, packs)
@@ -202,18 +200,31 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
 
     everything = np.arange(packs)
     production = np.asarray(m.batches.production)[batch]
-    line = production * DAY + 8 * HOUR + (codes // np.uint64(10_000) % np.uint64(30_000)).astype(
-        np.int64
+    line = (
+        production * DAY
+        + 8 * HOUR
+        + (codes // np.uint64(10_000) % np.uint64(30_000)).astype(np.int64)
     )
     maker_p = maker[consignment][lot]
     emit(
-        COMMISSION, everything, K.COMMISSIONING, time=line, actor=maker_p, target=maker_p,
+        COMMISSION,
+        everything,
+        K.COMMISSIONING,
+        time=line,
+        actor=maker_p,
+        target=maker_p,
         target_city=m.warehouse[maker_p],
     )
 
     def hop(
-        ship_step: int, which: Ints, giver: Ints, receiver: Ints, price: Any, bill: Ints,
-        answer: Ints, due: Ints,
+        ship_step: int,
+        which: Ints,
+        giver: Ints,
+        receiver: Ints,
+        price: Any,
+        bill: Ints,
+        answer: Ints,
+        due: Ints,
     ) -> None:
         """Emit shipment and receipt of packs ``which``; other arguments are by lot."""
         at = lot[which]
@@ -225,10 +236,18 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
         ):
             hidden = m.no_region[who]
             emit(
-                step, which, event, time=times[step][at], actor=who, source=g, target=r,
+                step,
+                which,
+                event,
+                time=times[step][at],
+                actor=who,
+                source=g,
+                target=r,
                 source_city=np.where(hidden, NONE, m.warehouse[g]),
                 target_city=np.where(hidden, NONE, m.warehouse[r]),
-                price=np.where(m.no_price[who], NONE, fen), bill=number, from_bill=origin,
+                price=np.where(m.no_price[who], NONE, fen),
+                bill=number,
+                from_bill=origin,
                 receivable=due[at],
             )
 
@@ -247,9 +266,16 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
         (MOVE_IN, K.TRANSFER_RECEIPT, bills[5], m.uploader[lots.seller[at]]),
     ):
         emit(
-            step, moved, event, time=times[step][at], actor=actor, source=buyer[at],
-            target=lots.seller[at], source_city=m.warehouse[buyer[at]],
-            target_city=m.warehouse[lots.seller[at]], bill=number[at],
+            step,
+            moved,
+            event,
+            time=times[step][at],
+            actor=actor,
+            source=buyer[at],
+            target=lots.seller[at],
+            source_city=m.warehouse[buyer[at]],
+            target_city=m.warehouse[lots.seller[at]],
+            bill=number[at],
             from_bill=NONE if step == MOVE_OUT else bills[4][at],
         )
     _sales(m, rng, lots, lot, sale_time, emit)
@@ -262,9 +288,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     )
 
 
-def _codes(
-    m: Market, consignment: Ints, lots: Lots, drug_c: Ints, lot: Ints
-) -> npt.NDArray[np.uint64]:
+def _codes(m: Market, consignment: Ints, drug_c: Ints, lot: Ints) -> npt.NDArray[np.uint64]:
     """Return a code for each pack: serials run through a consignment."""
     first = m.new_serials(len(drug_c))
     of_pack = consignment[lot]
@@ -321,7 +345,8 @@ def _sales(
     prescription = np.where(prescribed & ((channel == MEDICINE) | online), number, NONE)
     vaccine = np.array(["vaccine" in c for c in m.drug_classes])[drug]
     event = np.where(
-        vaccine, int(K.VACCINATION),
+        vaccine,
+        int(K.VACCINATION),
         np.where(channel == MEDICINE, int(K.DISPENSING), int(K.RETAIL_SALE)),
     )
     price = retail_price(m, seller, drug, 0.985 + 0.03 * rng.random(packs))
@@ -335,10 +360,20 @@ def _sales(
         which = np.flatnonzero(event == int(kind))
         lead = g[which]
         emit(
-            SALE, which, kind, time=time[lead], actor=m.uploader[seller[which]],
-            source=seller[which], source_city=np.where(stated, home, NONE)[lead],
-            target_city=goal[lead], price=price[lead], bill=number[lead], order=order[lead],
-            buyer=buyer[lead], prescription=prescription[lead], shop=shop[which],
+            SALE,
+            which,
+            kind,
+            time=time[lead],
+            actor=m.uploader[seller[which]],
+            source=seller[which],
+            source_city=np.where(stated, home, NONE)[lead],
+            target_city=goal[lead],
+            price=price[lead],
+            bill=number[lead],
+            order=order[lead],
+            buyer=buyer[lead],
+            prescription=prescription[lead],
+            shop=shop[which],
         )
 
 

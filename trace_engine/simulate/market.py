@@ -1,4 +1,4 @@
-"""The population of the simulated market: enterprises, medicines, batches, shops, and who is guilty.
+"""The population of the simulated market: enterprises, medicines, batches and shops.
 
 Sizes are Zipf-like and provinces weighted by population. Arrays are indexed by party number,
 drug number or batch number; nothing here knows about events.
@@ -240,7 +240,7 @@ class Market:
         number = self._wholesaler_number[province]
         place = (number * rng.random(len(province)) ** 2).astype(np.int64)
         start = self._wholesaler_start[province]
-        found = self._wholesalers_sorted[start + place]
+        found: Ints = self._wholesalers_sorted[start + place]
         if other_than is not None:
             neighbour = self._wholesalers_sorted[start + (place + 1) % number]
             found = np.where(found == other_than, neighbour, found)

@@ -35,7 +35,6 @@ from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate import codes as code_numbers
 from trace_engine.simulate.flows import (
     COMMISSION,
-    DAY,
     HOUR,
     MICRO,
     RECEIVE_1,
@@ -45,7 +44,7 @@ from trace_engine.simulate.flows import (
     SHIP_2,
     Block,
 )
-from trace_engine.simulate.market import MEDICAL, Market
+from trace_engine.simulate.market import DAY, MEDICAL, Market
 from trace_engine.simulate.rows import NONE, Rows
 from trace_engine.simulate.truth import Truth
 
@@ -155,7 +154,7 @@ def unknown_identifier(
     return out
 
 
-def retries(market: Market, rows: Rows) -> Rows:
+def retries(rows: Rows) -> Rows:
     """Return the rows of bills uploaded a second time: same ``uid``, later record_time.
 
     Chosen by a hash of the bill, so that whole bills are repeated wherever their rows are.
@@ -173,7 +172,9 @@ def _lag_table() -> npt.NDArray[np.int64]:
     rng = np.random.default_rng(20260101)
     soon = np.minimum(np.exp(rng.normal(np.log(1800), 1.6, 4096)), 20 * HOUR)
     late = DAY + rng.random(4096) * 4.5 * DAY
-    table: npt.NDArray[np.int64] = np.where(rng.random(4096) < 0.1, late, 60 + soon).astype(np.int64)
+    table: npt.NDArray[np.int64] = np.where(rng.random(4096) < 0.1, late, 60 + soon).astype(
+        np.int64
+    )
     return table
 
 
@@ -183,5 +184,7 @@ LAGS = _lag_table() * MICRO
 def usual_lag(rows: Rows) -> npt.NDArray[np.int64]:
     """Return the upload delay of each row's bill (or own, without one), µs."""
     key = np.where(rows["bill"] == NONE, rows["uid"], rows["bill"])
-    lag: npt.NDArray[np.int64] = LAGS[(code_numbers.mix(key) >> np.uint64(20)).astype(np.int64) % 4096]
+    lag: npt.NDArray[np.int64] = LAGS[
+        (code_numbers.mix(key) >> np.uint64(20)).astype(np.int64) % 4096
+    ]
     return lag

@@ -7,7 +7,7 @@ import numpy as np
 from trace_engine.simulate.cities import distances
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.market import CHAIN_STORE, MEDICAL, PHARMACY, WHOLESALER, Market
-from trace_engine.simulate.schemes.cast import Cast, Plant, SchemeKind
+from trace_engine.simulate.schemes.cast import Cast, Plant, Scene, SchemeKind
 from trace_engine.simulate.schemes.custody import CUSTODY_SCHEMES
 from trace_engine.simulate.schemes.quality import QUALITY_SCHEMES
 from trace_engine.simulate.schemes.ring import RING_SCHEMES
@@ -48,7 +48,8 @@ def choose_cast(desk: Desk) -> Cast:
 
 def _ring(m: Market, rng: np.random.Generator, taken: set[int]) -> tuple[int, int, int]:
     """Return three distributors: two of one province, the third at least 1000 km from both."""
-    free = np.array([w for w in m.members(WHOLESALER).tolist() if w not in taken and m.group[w] < 0])
+    members = m.members(WHOLESALER)
+    free = members[(m.group[members] < 0) & ~np.isin(members, list(taken))]
     km = distances()
     while True:
         one = int(rng.choice(free))
@@ -89,24 +90,25 @@ def _deal(desk: Desk, cast: Cast) -> list[list[SchemeKind]]:
 def plant_schemes(desk: Desk, truth: Truth) -> None:
     """Plant all schemes of the catalogue."""
     cast = choose_cast(desk)
+    scene = Scene(desk, truth, cast)
     for ring in range(len(cast.rings)):
-        _share(desk, truth, cast, ring, list(RING_SCHEMES))
+        _share(scene, ring, list(RING_SCHEMES))
     for seller, hand in zip(cast.shops, _deal(desk, cast), strict=True):
-        _share(desk, truth, cast, seller, [k.plant for k in hand])
+        _share(scene, seller, [k.plant for k in hand])
     for i, seller in enumerate(cast.online):
         plants: list[Plant] = [(online_banned_sale, remote_dispatch)[i % 2]]
         if desk.market.sellers_planned >= BIG_MARKET:
             plants.append((abnormal_low_price, online_banned_sale, remote_dispatch)[i % 3])
-        _share(desk, truth, cast, seller, list(dict.fromkeys(plants)))
+        _share(scene, seller, list(dict.fromkeys(plants)))
     each = max(3, desk.market.sellers_planned // 100)
     for plant in QUALITY_SCHEMES:
         for _ in range(each):
             plant(desk, truth)
 
 
-def _share(desk: Desk, truth: Truth, cast: Cast, who: int, plants: list[Plant]) -> None:
-    """Deal a culprit's cases over its schemes, at least two of each."""
-    total = max(_budget(desk), 2 * len(plants))
+def _share(scene: Scene, who: int, plants: list[Plant]) -> None:
+    """Deal a culprit's cases over its schemes, at least three of each."""
+    total = max(_budget(scene.desk), 3 * len(plants))
     for i, plant in enumerate(plants):
         cases = total // len(plants) + (1 if i < total % len(plants) else 0)
-        plant(desk, truth, cast, who, cases)
+        plant(scene, who, cases)

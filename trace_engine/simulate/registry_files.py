@@ -121,7 +121,9 @@ def write_registry(market: Market, ids: list[str], folder: Path, rng: np.random.
         for r in market.recalls
     ]
     _write(
-        folder / "recalls.csv", recalls, ("drug_id", "batch_no", "level", "range_region", "effective")
+        folder / "recalls.csv",
+        recalls,
+        ("drug_id", "batch_no", "level", "range_region", "effective"),
     )
     _write(folder / "territories.csv", _territories(market))
     _write(folder / "licence_events.csv", _licence_events(market, ids, rng))
@@ -139,9 +141,7 @@ def _write(path: Path, rows: list[dict[str, Any]], header: tuple[str, ...] = ())
         writer.writerows(rows)
 
 
-def _enterprises(
-    market: Market, ids: list[str], rng: np.random.Generator
-) -> list[dict[str, Any]]:
+def _enterprises(market: Market, ids: list[str], rng: np.random.Generator) -> list[dict[str, Any]]:
     m = market
     new_format = rng.random(m.count) < 0.4
     since = rng.integers(200, 1200, m.count)
@@ -261,9 +261,7 @@ def _licence_events(
     ]
 
 
-def _inspections(
-    market: Market, ids: list[str], rng: np.random.Generator
-) -> list[dict[str, Any]]:
+def _inspections(market: Market, ids: list[str], rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return last year's visits: a random twentieth of the sellers, and what they found.
 
     Guilty sellers had been caught in a third of their visits, others in one of fifty.

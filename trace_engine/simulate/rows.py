@@ -46,7 +46,7 @@ COLUMN_NAMES: tuple[str, ...] = tuple(DTYPES)
 SPLIT = 1
 GIFT = 2
 
-STRUCT = np.dtype([(name, dtype) for name, dtype in DTYPES.items()])
+STRUCT = np.dtype(list(DTYPES.items()))
 
 
 class Rows:

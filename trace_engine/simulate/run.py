@@ -58,7 +58,7 @@ def simulate(
     *,
     start: str = "2026-01-01",
     days: int = 180,
-    format: str = "parquet",
+    format: str = "parquet",  # noqa: A002 - the contract's name
     progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Write a market of about ``events`` rows (within 1 %) into ``out``; same seed, same bytes.
@@ -141,7 +141,5 @@ def _honest(
     block.rows, block.pack, block.step = block.rows.take(keep), block.pack[keep], block.step[keep]
     rows, step = noise.mistakes(market, rng, block, truth)
     noise.habits(market, rows, step)
-    rows = Rows.concat([rows, noise.retries(market, rows)])
+    rows = Rows.concat([rows, noise.retries(rows)])
     return _inside(market, rows), int((inside[:pack_count] > 0).sum())
-
-

@@ -57,8 +57,15 @@ class Truth:
         for party, role in parties:
             self.schemes.append(
                 Scheme(
-                    f"S{self.cases:06d}", detector, variant or detector, party, role, listed,
-                    tuple(uid for uid, _ in placed), min(times), max(times),
+                    f"S{self.cases:06d}",
+                    detector,
+                    variant or detector,
+                    party,
+                    role,
+                    listed,
+                    tuple(uid for uid, _ in placed),
+                    min(times),
+                    max(times),
                 )
             )
         self.touched.update(listed)

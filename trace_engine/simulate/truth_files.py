@@ -79,8 +79,8 @@ def write_truth(market: Market, truth: Truth, ids: list[str], folder: Path) -> N
     with (folder / "sellers.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["seller_id", "guilty", "schemes"])
-        for party in range(market.count + len(market.unlicensed)):
-            if party < market.count and int(market.type[party]) in (MAH, PLATFORM):
+        for party in range(market.count):
+            if int(market.type[party]) in (MAH, PLATFORM):
                 continue
             named = ";".join(sorted(cases.get(party, ())))
             writer.writerow([ids[party], str(party in guilty).lower(), named])

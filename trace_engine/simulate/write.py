@@ -103,8 +103,7 @@ def event_numbers(uid: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     # uid × factor must fit 64 bits: the part of uid above 10^8 is added apart.
     high = uid.astype(np.uint64) // np.uint64(10**8)
     step = np.uint64(10**8 * _ID_FACTOR % _ID_SPACE)
-    out = (out + high * step) % np.uint64(_ID_SPACE)
-    return out
+    return (out + high * step) % np.uint64(_ID_SPACE)
 
 
 def event_ids(uid: npt.NDArray[np.int64]) -> pa.Array:
@@ -140,7 +139,9 @@ class Texts:
         time = rows["time"] * MICRO
         lag = np.where(rows["lag"] == NONE, usual_lag(rows), rows["lag"])
         # A bill that carries a date only is uploaded in the evening of that day at the earliest.
-        lag = lag + np.where((time % (DAY * MICRO) == 0) & (rows["lag"] == NONE), 18 * 3600 * MICRO, 0)
+        lag = lag + np.where(
+            (time % (DAY * MICRO) == 0) & (rows["lag"] == NONE), 18 * 3600 * MICRO, 0
+        )
         if int(rows["actor"].max(initial=0)) >= m.count:
             known = np.minimum(rows["actor"], m.count - 1)
         else:
@@ -245,8 +246,12 @@ class Writer:
             self._number += 1
             if self._form == "parquet":
                 self._parquet = pq.ParquetWriter(
-                    path, part.schema, compression="zstd", compression_level=1,
-                    use_dictionary=_FEW_VALUES, store_schema=False,
+                    path,
+                    part.schema,
+                    compression="zstd",
+                    compression_level=1,
+                    use_dictionary=_FEW_VALUES,
+                    store_schema=False,
                 )
             else:
                 self._text = path.open("wb")

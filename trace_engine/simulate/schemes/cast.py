@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.market import CHAIN_STORE, MEDICAL, PHARMACY, Market
@@ -28,13 +29,19 @@ class Cast:
 
     def accomplice(self, desk: Desk, market: Market, seller: int) -> int:
         """Return another guilty shop to persons, or the seller itself if it is the only one."""
-        others = [
-            s for s in self.shops if s != seller and int(market.type[s]) in ANY_SELLER
-        ]
+        others = [s for s in self.shops if s != seller and int(market.type[s]) in ANY_SELLER]
         return desk.pick(others) if others else seller
 
 
-Plant = Callable[[Desk, Truth, Cast, int, int], None]  # ..., seller (or ring number), cases
+class Scene(NamedTuple):
+    """What a scheme works with."""
+
+    desk: Desk
+    truth: Truth
+    cast: Cast
+
+
+Plant = Callable[[Scene, int, int], None]  # scene, seller (or number of the ring), cases
 
 
 @dataclass(frozen=True, slots=True)

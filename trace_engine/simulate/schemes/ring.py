@@ -5,13 +5,15 @@ Rings have three members: the first two in one province, the third at least 1000
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.flows import HOUR
 from trace_engine.simulate.market import DAY, PHARMACY, PUBLIC_HOSPITAL, RETAIL
-from trace_engine.simulate.schemes.cast import Cast, Plant
-from trace_engine.simulate.truth import SUBJECT, Truth
+from trace_engine.simulate.schemes.cast import Plant, Scene
+from trace_engine.simulate.truth import SUBJECT
 
 
 def _buyer(desk: Desk, province: int, kind: int = PHARMACY) -> int:
@@ -22,7 +24,9 @@ def _buyer(desk: Desk, province: int, kind: int = PHARMACY) -> int:
     return desk.pick(here if len(here) else np.flatnonzero(of_kind))
 
 
-def _start(desk: Desk, before_end: int, away_from: int | None = None) -> tuple[int, int, int, list[int]]:
+def _start(
+    desk: Desk, before_end: int, away_from: int | None = None
+) -> tuple[int, int, int, list[int]]:
     """Return drug, batch, day and new codes of a bill; ``away_from``: the maker's not province."""
     m = desk.market
     drug = desk.drug(RETAIL)
@@ -42,13 +46,11 @@ def _walk(
 ) -> list[tuple[int, int]]:
     """Ship codes along ``path`` with four to seven days at each stop; returns the shipments."""
     shipments: list[tuple[int, int]] = []
-    for i, (giver, receiver) in enumerate(zip(path, path[1:], strict=False)):
+    for i, (giver, receiver) in enumerate(pairwise(path)):
         price = desk.price(drug, 1.0 + 0.05 * i)
         m = desk.market
         arrival = day + int(m.transit_days(m.city_of(giver), m.city_of(receiver), desk.rng))
-        shipments.append(
-            desk.ship(codes, giver, receiver, desk.office(day), batch, price)[0]
-        )
+        shipments.append(desk.ship(codes, giver, receiver, desk.office(day), batch, price)[0])
         desk.receive(codes, giver, receiver, desk.office(arrival), batch, price)
         day = arrival + desk.number(4, 7)
     for code in codes[: len(codes) // 2]:
@@ -57,34 +59,36 @@ def _walk(
     return shipments
 
 
-def repeated_transfer(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: int) -> None:
+def repeated_transfer(scene: Scene, ring: int, cases: int) -> None:
     """Goods pass three members before they reach a pharmacy: four owners; or two before a hospital.
 
     Shape: multiple hand-overs (多次倒手) of the 2026 list; two invoices at most into hospitals.
     """
-    m, (one, two, three) = desk.market, cast.rings[ring]
+    desk, truth = scene.desk, scene.truth
+    m, (one, two, three) = desk.market, scene.cast.rings[ring]
     for i in range(cases):
         drug, batch, day, codes = _start(desk, 75)
         maker = int(m.drug_holder[drug])
         if i % 3 == 2:
             hospital = _buyer(desk, int(m.province[two]), PUBLIC_HOSPITAL)
             path, variant = [maker, one, two, hospital], "hospital"
-            culprits = (one, two)
+            culprits = [one, two]
         else:
             path = [maker, one, two, three, _buyer(desk, int(m.province[three]))]
-            variant, culprits = "four_owners", (one, two, three)
+            variant, culprits = "four_owners", [one, two, three]
         shipments = _walk(desk, path, drug, batch, day, codes)
         first = shipments[-1][0]
         events = [(first + k, shipments[-1][1]) for k in range(len(codes))]
         truth.add("repeated_transfer", [(c, SUBJECT) for c in culprits], codes, events, variant)
 
 
-def cross_region_resale(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: int) -> None:
+def cross_region_resale(scene: Scene, ring: int, cases: int) -> None:
     """Goods from another province are resold into a third one: two border crossings.
 
     Shape: resale across regions (多次跨区域倒手); hops stay few and slow.
     """
-    m, (one, two, three) = desk.market, cast.rings[ring]
+    desk, truth = scene.desk, scene.truth
+    m, (one, two, three) = desk.market, scene.cast.rings[ring]
     for i in range(cases):
         near = (one, two)[i % 2]
         drug, batch, day, codes = _start(desk, 60, int(m.province[near]))
@@ -92,17 +96,20 @@ def cross_region_resale(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: 
         shipments = _walk(desk, path, drug, batch, day, codes)
         first, time = shipments[1]
         truth.add(
-            "cross_region_resale", [(near, SUBJECT), (three, SUBJECT)], codes,
+            "cross_region_resale",
+            [(near, SUBJECT), (three, SUBJECT)],
+            codes,
             [(first + k, time) for k in range(len(codes))],
         )
 
 
-def rapid_turnover(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: int) -> None:
+def rapid_turnover(scene: Scene, ring: int, cases: int) -> None:
     """Goods run through two members to a buyer within days: three hops, each within 60 hours.
 
     Shape: quick in, quick out (快进快出); all members and the buyer in one province.
     """
-    m, (one, two, _) = desk.market, cast.rings[ring]
+    desk, truth = scene.desk, scene.truth
+    m, (one, two, _) = desk.market, scene.cast.rings[ring]
     for _i in range(cases):
         drug, batch, day, codes = _start(desk, 15)
         maker, buyer = int(m.drug_holder[drug]), _buyer(desk, int(m.province[two]))
@@ -120,31 +127,35 @@ def rapid_turnover(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: int) 
         truth.add("rapid_turnover", [(one, SUBJECT), (two, SUBJECT)], codes, events)
 
 
-def ownership_cycle(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: int) -> None:
+def ownership_cycle(scene: Scene, ring: int, cases: int) -> None:
     """Goods sold to a partner come back by a second sale, not by a return.
 
     Shape: round trips (对倒) between the two members in one province.
     """
-    m, (one, two, _) = desk.market, cast.rings[ring]
+    desk, truth = scene.desk, scene.truth
+    m, (one, two, _) = desk.market, scene.cast.rings[ring]
     for _i in range(cases):
         drug, batch, day, codes = _start(desk, 75)
         maker = int(m.drug_holder[drug])
         path = [maker, one, two, one]
         if desk.chance(0.5):
             path.append(_buyer(desk, int(m.province[one])))
-        first, time = _walk(desk, path, drug, batch, day, codes)[2]
+        second_sale, time = _walk(desk, path, drug, batch, day, codes)[2]
         truth.add(
-            "ownership_cycle", [(one, SUBJECT), (two, SUBJECT)], codes,
-            [(first + k, time) for k in range(len(codes))],
+            "ownership_cycle",
+            [(one, SUBJECT), (two, SUBJECT)],
+            codes,
+            [(second_sale + k, time) for k in range(len(codes))],
         )
 
 
-def paper_journey(desk: Desk, truth: Truth, cast: Cast, ring: int, cases: int) -> None:
+def paper_journey(scene: Scene, ring: int, cases: int) -> None:
     """A receipt a thousand kilometres away, half an hour after the shipment: goods never moved.
 
     Found by ``impossible_travel``. The maker sits in the shipper's province where it can.
     """
-    m, (one, _, three) = desk.market, cast.rings[ring]
+    desk, truth = scene.desk, scene.truth
+    m, (one, _, three) = desk.market, scene.cast.rings[ring]
     for _i in range(cases):
         drug, batch, day, codes = _start(desk, 40)
         maker = int(m.drug_holder[drug])

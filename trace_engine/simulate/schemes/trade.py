@@ -9,8 +9,8 @@ from trace_engine.simulate.flows import retail_price
 from trace_engine.simulate.formulary import BANNED_ONLINE, FORMULARY
 from trace_engine.simulate.market import EPHEDRINE, MEDICAL, MEDICINE, ONLINE, RETAIL, Recall
 from trace_engine.simulate.rows import NONE
-from trace_engine.simulate.schemes.cast import ANY_SELLER, OWN_STOCK, SHOPS, Cast, SchemeKind
-from trace_engine.simulate.truth import PARTICIPANT, SUBJECT, Truth
+from trace_engine.simulate.schemes.cast import ANY_SELLER, OWN_STOCK, SHOPS, Scene, SchemeKind
+from trace_engine.simulate.truth import PARTICIPANT, SUBJECT
 
 BIG_MARKET = 2000  # sellers; below it online sales are too few to make a reference price
 
@@ -22,11 +22,12 @@ def _drug(desk: Desk, seller: int) -> int:
     return desk.drug(MEDICINE if int(m.type[seller]) == MEDICAL else RETAIL)
 
 
-def price_inversion(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def price_inversion(scene: Scene, seller: int, cases: int) -> None:
     """Packs bought dear are sold 7 to 22 % below what was paid for them (购销价格倒挂).
 
     Fresh goods, and dear enough that the sale itself is not cheap for the market.
     """
+    desk, truth = scene.desk, scene.truth
     for _ in range(cases):
         drug = _drug(desk, seller)
         codes = desk.codes(drug, desk.number(1, 6))
@@ -34,9 +35,7 @@ def price_inversion(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: in
         batch, hub = desk.batch(drug, day), desk.distributor(seller)
         m = desk.market
         desk.commission(codes, batch)
-        day = desk.deliver(
-            codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0)
-        )
+        day = desk.deliver(codes, int(m.drug_holder[drug]), hub, day, batch, desk.price(drug, 1.0))
         cost = desk.price(drug, 1.40)
         day = desk.deliver(codes, hub, seller, day + desk.number(2, 6), batch, cost)
         events: list[Event] = []
@@ -46,11 +45,12 @@ def price_inversion(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: in
         truth.add("price_inversion", [(seller, SUBJECT)], codes, events)
 
 
-def abnormal_low_price(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def abnormal_low_price(scene: Scene, seller: int, cases: int) -> None:
     """Dumping: 45 to 65 % of the market's price, in a popular drug with many honest sales.
 
     Shape: press case of 126 against 179 CNY (0.70) and below.
     """
+    desk, truth = scene.desk, scene.truth
     m = desk.market
     for _ in range(cases):
         online = m.shop_of[seller] >= 0
@@ -65,11 +65,12 @@ def abnormal_low_price(desk: Desk, truth: Truth, cast: Cast, seller: int, cases:
         truth.add("abnormal_low_price", [(seller, SUBJECT)], codes, events)
 
 
-def quota_per_sale(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def quota_per_sale(scene: Scene, seller: int, cases: int) -> None:
     """Three to eight packs of an ephedrine compound to one person in one sale; two are allowed.
 
     Every fourth case hides the order: single packs, minutes apart, to the same person.
     """
+    desk, truth = scene.desk, scene.truth
     for i in range(cases):
         drug = desk.drug(RETAIL, having=EPHEDRINE)
         count = desk.number(3, 8)
@@ -89,12 +90,13 @@ def quota_per_sale(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int
         truth.add("quota_per_sale", [(seller, SUBJECT)], codes, events, variant)
 
 
-def quota_rolling(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def quota_rolling(scene: Scene, seller: int, cases: int) -> None:
     """One person buys two packs of an ephedrine compound a day, first elsewhere, then here.
 
     Shape: one identity over many shops in a week. The first two shops may be honest: what they
     sold was still within every quota; this seller goes on.
     """
+    desk, truth = scene.desk, scene.truth
     m = desk.market
     for _ in range(cases):
         drug = desk.drug(RETAIL, having=EPHEDRINE)
@@ -123,11 +125,13 @@ def quota_rolling(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int)
         truth.add("quota_rolling", [(seller, SUBJECT)], codes, events)
 
 
-def online_banned_sale(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def online_banned_sale(scene: Scene, seller: int, cases: int) -> None:
     """An online shop sells what may not be sold online: by class or by name (禁售清单)."""
+    desk, truth = scene.desk, scene.truth
     m = desk.market
     banned = [
-        d for d in range(m.drug_count)
+        d
+        for d in range(m.drug_count)
         if FORMULARY[int(m.medicine[d])].generic_name in BANNED_ONLINE
         and FORMULARY[int(m.medicine[d])].retail
     ]
@@ -141,8 +145,9 @@ def online_banned_sale(desk: Desk, truth: Truth, cast: Cast, seller: int, cases:
         truth.add("online_banned_sale", [(seller, SUBJECT)], codes, events)
 
 
-def remote_dispatch(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def remote_dispatch(scene: Scene, seller: int, cases: int) -> None:
     """An online order is sent from a city where the seller has neither shop nor warehouse."""
+    desk, truth = scene.desk, scene.truth
     for _ in range(cases):
         drug = desk.drug(ONLINE)
         codes = desk.codes(drug, desk.number(1, 8))
@@ -156,8 +161,9 @@ def remote_dispatch(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: in
         truth.add("remote_dispatch", [(seller, SUBJECT)], codes, events)
 
 
-def recalled_sale(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def recalled_sale(scene: Scene, seller: int, cases: int) -> None:
     """Packs of a recalled batch are still sold five days and more after the recall took effect."""
+    desk, truth = scene.desk, scene.truth
     m = desk.market
     for i in range(cases):
         drug = _drug(desk, seller)
@@ -173,8 +179,9 @@ def recalled_sale(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int)
         truth.add("recalled_sale", [(seller, SUBJECT)], codes, events)
 
 
-def unlicensed_party(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: int) -> None:
+def unlicensed_party(scene: Scene, seller: int, cases: int) -> None:
     """Goods are bought from a trader without a licence, who uploads nothing (从无证单位购进)."""
+    desk, truth = scene.desk, scene.truth
     m = desk.market
     trader = m.stranger(desk.far_city(m.city_of(seller), 0))
     for _ in range(cases):
@@ -182,14 +189,10 @@ def unlicensed_party(desk: Desk, truth: Truth, cast: Cast, seller: int, cases: i
         codes = desk.codes(drug, desk.number(1, 8))
         day = desk.day(35)
         batch = desk.batch(drug, day - 20)
-        events = desk.receive(
-            codes, trader, seller, desk.office(day), batch, desk.price(drug, 0.7)
-        )
+        events = desk.receive(codes, trader, seller, desk.office(day), batch, desk.price(drug, 0.7))
         for code in codes:
             desk.sell([code], seller, desk.till(day + desk.number(1, 25)), batch)
-        truth.add(
-            "unlicensed_party", [(seller, SUBJECT), (trader, PARTICIPANT)], codes, events
-        )
+        truth.add("unlicensed_party", [(seller, SUBJECT), (trader, PARTICIPANT)], codes, events)
 
 
 TRADE_SCHEMES: tuple[SchemeKind, ...] = (

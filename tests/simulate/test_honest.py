@@ -1,0 +1,207 @@
+"""Honest and benign lives keep every rule: checked over the written rows in plain Python."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.simulate.conftest import World
+from trace_engine.simulate.cities import CITIES, distances
+
+SALES = {"retail_sale", "dispensing", "vaccination"}
+SHIPMENTS = {"sale_shipment", "direct_shipment"}
+DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def honest(world: World) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every code that no scheme and no mistake touched, twins apart."""
+    twins = {c for b in world.benign for c in b["codes"]}
+    return {
+        code: rows
+        for code, rows in world.by_code.items()
+        if code not in world.touched and code not in twins
+    }
+
+
+def test_there_is_enough_to_look_at(world: World, honest: dict[str, list[dict[str, Any]]]) -> None:
+    assert len(honest) > 0.8 * len(world.by_code)
+    lengths = [len(rows) for rows in honest.values()]
+    assert max(lengths) <= 10
+
+
+def test_paths_are_short_slow_and_cross_one_border(
+    world: World, honest: dict[str, list[dict[str, Any]]]
+) -> None:
+    for rows in honest.values():
+        ships = [r for r in rows if r["event_type"] in SHIPMENTS]
+        assert len(ships) <= 3
+        if ships and world.enterprises[ships[-1]["to_id"]]["type"] == "public_hospital":
+            assert len(ships) <= 2
+        crossed = sum(world.province(r["from_id"]) != world.province(r["to_id"]) for r in ships)
+        assert crossed <= 1
+        if len(ships) == 3:
+            for before, after in itertools.pairwise(ships):
+                # Even if a date-only bill stood for any moment of its day.
+                assert after["event_time"] - before["event_time"] > 3 * DAY
+        owners = [r["to_id"] for r in ships]
+        assert len(set(owners)) == len(owners)
+
+
+def test_the_chain_of_hands_is_unbroken(honest: dict[str, list[dict[str, Any]]]) -> None:
+    moves = SHIPMENTS | {"transfer_shipment"} | SALES
+    for code, rows in honest.items():
+        holder = None
+        days: dict[str, set[dt.date]] = defaultdict(set)
+        for row in rows:
+            if row["event_type"] in moves:
+                days[row["event_type"]].add(row["event_time"].date())
+                if holder is not None:
+                    assert row["from_id"] == holder, code
+                holder = row["to_id"]
+            elif row["event_type"] in ("purchase_receipt", "transfer_receipt"):
+                holder = row["to_id"]
+            if row["event_type"] in SALES:
+                holder = "a person"
+
+
+def test_sales_are_single_in_date_and_above_cost(
+    honest: dict[str, list[dict[str, Any]]],
+) -> None:
+    priced = 0
+    for rows in honest.values():
+        sales = [r for r in rows if r["event_type"] in SALES]
+        assert len(sales) <= 1
+        paid = [
+            r["unit_price"]
+            for r in rows
+            if r["event_type"] == "purchase_receipt" and r["unit_price"] is not None
+        ]
+        given = [r["unit_price"] for r in rows if r["event_type"] in SHIPMENTS and r["unit_price"]]
+        if sales:
+            assert str(sales[0]["event_time"].date()) <= sales[0]["expiry_date"] + "-31"
+            if paid:
+                priced += 1
+                assert sales[0]["unit_price"] >= max(paid) - Decimal("0.01")
+        assert given == sorted(given)
+        for row in rows:
+            assert row["production_date"] <= row["event_time"].date()
+    assert priced > 1000
+
+
+def test_nothing_travels_faster_than_a_lorry(
+    world: World, honest: dict[str, list[dict[str, Any]]]
+) -> None:
+    place = {city.code: i for i, city in enumerate(CITIES)}
+    km = distances()
+
+    def where(row: dict[str, Any]) -> int | None:
+        side = "to" if row["event_type"].endswith("receipt") else "from"
+        stated = row[f"{side}_region"]
+        if stated is None and row[f"{side}_id"] in world.enterprises:
+            stated = world.enterprises[row[f"{side}_id"]]["region"]
+        return place.get(stated)
+
+    for rows in honest.values():
+        for before, after in itertools.pairwise(rows):
+            a, b = where(before), where(after)
+            if a is None or b is None or km[a][b] < 100:
+                continue
+            longest = after["event_time"] - before["event_time"] + DAY  # for bills without a time
+            assert km[a][b] / (longest / dt.timedelta(hours=1)) < 100
+
+
+def test_quotas_and_the_online_ban_are_kept(
+    world: World, honest: dict[str, list[dict[str, Any]]]
+) -> None:
+    bought: dict[str, int] = defaultdict(int)
+    for rows in honest.values():
+        for row in rows:
+            if row["event_type"] not in SALES:
+                continue
+            code = row["code"]
+            drug = world.drugs[code[2:16] if code.startswith("01") else code[:7]]
+            if "ephedrine_compound" in drug["classes"]:
+                assert row["buyer_id"] is not None
+                bought[row["buyer_id"]] += row["quantity"]
+            if row["shop_id"] is not None:
+                assert not {"injection", "psychotropic_2", "ephedrine_compound"} & set(
+                    drug["classes"].split(";")
+                )
+    assert bought
+    assert max(bought.values()) <= 2
+
+
+def test_bills_hold_many_packs_and_one_price(world: World) -> None:
+    bills: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in world.by_id.values():
+        if row["event_type"] == "sale_shipment":
+            bills[row["bill_code"]].append(row)
+    sizes = sorted(len(rows) for rows in bills.values())
+    assert sizes[len(sizes) // 2] >= 5
+    assert sizes[-1] >= 40
+    for rows in bills.values():
+        assert (
+            len({(r["from_id"], r["to_id"], r["event_time"], r["unit_price"]) for r in rows}) == 1
+        )
+
+
+def test_the_noise_is_there(world: World) -> None:
+    rows = list(world.by_id.values())
+    midnight = sum(r["event_time"].time() == dt.time(0) for r in rows)
+    assert 0.05 < midnight / len(rows) < 0.4
+    late = sum(r["record_time"] - r["event_time"] > DAY for r in rows)
+    assert 0.05 < late / len(rows) < 0.25
+    assert any(len(r["expiry_date"]) == 7 for r in rows)
+    assert sum(r["actor_id"] != r["from_id"] for r in rows if r["event_type"] == "retail_sale") > 50
+    first = {c: rows[0]["event_type"] for c, rows in world.by_code.items()}
+    assert sum(t == "commissioning" for t in first.values()) < 0.9 * len(first)
+    assert sum(t == "commissioning" for t in first.values()) > 0.4 * len(first)
+
+
+def test_twins_look_like_what_they_are_twins_of(world: World) -> None:
+    for twin in world.benign:
+        rows = [r for c in twin["codes"] for r in world.by_code[c]]
+        kinds = [r["event_type"] for r in rows]
+        if twin["kind"] == "consumer_return_and_resale":
+            assert kinds.count("consumer_return") == 1
+            assert sum(k in SALES for k in kinds) == 2
+        elif twin["kind"] == "supplier_return_and_resale":
+            assert "return_shipment" in kinds
+            assert "return_receipt" in kinds
+        elif twin["kind"] == "split_sale":
+            parts = [r for r in rows if r["split_sale"]]
+            units = int(world.drugs[_drug(rows[0]["code"])]["pack_spec"].split("/")[0][:-1])
+            assert len(parts) >= 2
+            assert sum(r["quantity"] for r in parts) <= units
+        elif twin["kind"] == "registered_warehouse_dispatch":
+            sale = world.by_id[twin["event_ids"][0]]
+            seller = world.enterprises[sale["from_id"]]
+            assert sale["from_region"] != seller["region"]
+            assert sale["from_region"] in seller["warehouse_regions"].split(";")
+        elif twin["kind"] == "group_transfer_across_provinces":
+            row = world.by_id[twin["event_ids"][0]]
+            giver, taker = world.enterprises[row["from_id"]], world.enterprises[row["to_id"]]
+            assert giver["group_id"] == taker["group_id"] != ""
+            assert giver["region"][:2] != taker["region"][:2]
+        elif twin["kind"] == "voided_sale":
+            void = next(r for r in rows if r["event_type"] == "void")
+            assert void["voids_event_id"] == twin["event_ids"][0]
+        elif twin["kind"] == "near_expiry_clearance":
+            for row in (r for r in rows if r["event_type"] in SALES):
+                expiry = dt.date.fromisoformat((row["expiry_date"] + "-28")[:10])
+                assert row["event_time"].date() < expiry
+                assert expiry - row["event_time"].date() < dt.timedelta(days=180)
+        elif twin["kind"] == "one_date_for_all":
+            times = {world.by_id[e]["event_time"] for e in twin["event_ids"]}
+            assert len(times) == 1
+            assert times.pop().time() == dt.time(0)
+
+
+def _drug(code: str) -> str:
+    return code[2:16] if code.startswith("01") else code[:7]
