@@ -18,6 +18,7 @@ DETECTORS = {
     "ownership_cycle": DetectorFacts("custody", "回流/对倒", "ownership cycle"),
     "dead_code_use": DetectorFacts("code", "异常状态码流通", "dead code in use"),
     "online_banned_sale": DetectorFacts("category", "网络禁售", "banned online sale"),
+    "quota_per_sale": DetectorFacts("quantity", "单次超量", "too much in one sale"),
     "price_inversion": DetectorFacts("price", "购销价格倒挂", "price inversion"),
     "time_disorder": DetectorFacts("scanning", "时间异常/补录", "times out of order"),
 }

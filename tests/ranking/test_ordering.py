@@ -216,6 +216,8 @@ def test_counts_and_registered_facts():
         finding(2, "M000", "dead_code_use", amount=None),
         finding(3, "M000", "time_disorder", amount=99.0),
         finding(4, "M002", "from_elsewhere", subject_type="chain_store", region="440305"),
+        finding(5, "M003", "dead_code_use", subject_type="", region=""),
+        finding(6, "", "dead_code_use"),
     ]
     table = by_id(ranked(rows, registry=registry))
     first = table["M000"]
@@ -231,7 +233,9 @@ def test_counts_and_registered_facts():
         0,
     )
     assert json.loads(first["findings_by_detector"]) == {"dead_code_use": 2, "time_disorder": 1}
-    assert table["M003"]["findings_by_detector"] == "{}"
+    assert table["M004"]["findings_by_detector"] == "{}"
+    assert (table["M003"]["type"], table["M003"]["region"]) == (None, None)
+    assert "" not in table
     assert first["amount"] == pytest.approx(10.5)
     stranger = table["M002"]
     assert (stranger["type"], stranger["region"], stranger["registered"]) == (

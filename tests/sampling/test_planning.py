@@ -113,10 +113,11 @@ def test_a_line_of_the_risk_arm_says_everything_a_buyer_needs():
     assert row["pack_spec"] == "30片/盒"
     assert row["batch_no"] == "B1"
     assert row["codes"] == ["c1", "c2", "c3", "c4", "c5"]
-    assert row["finding_ids"] == ["F0001", "F0002", "F0003"]
+    # The strongest of each rule before the next of the same.
+    assert row["finding_ids"] == ["F0001", "F0003", "F0002"]
     assert "线索F0001" in row["why_zh"]
     assert "4条" in row["why_zh"]
-    assert "finding F0002" in row["why_en"]
+    assert "finding F0003" in row["why_en"]
     assert (row["channel"], row["method_zh"], row["quantity"]) == ("offline", "现场抽样", 6)
     assert row["responsible_bureau"].endswith("市场监督管理局")
     # 2 February 2026 and ten working days: 3-6, 9-14 (the 14th makes up for Spring Festival).
@@ -260,6 +261,10 @@ SHOPS = pa.table(
         ({"order_code": "O1"}, ("shopB", "P1", "康健旗舰店")),
         ({"evidence": '{"shop_id": "shopC"}'}, ("shopC", "P2", "康健二店")),
         ({"evidence": '{"platform_id": "P2"}'}, ("shopC", "P2", "康健二店")),
+        (
+            {"evidence": '{"path": [{"shop_id": "shopA"}, {"shop_id": "shopC"}, {}]}'},
+            ("shopC", "P2", "康健二店"),
+        ),
         ({"evidence": '{"shop_id": "unheard-of"}'}, ("unheard-of", None, None)),
     ],
 )
@@ -281,13 +286,15 @@ def test_channel_of_online_sellers_hospitals_and_conduct():
         finding(2, "S001", "dead_code_use", 0.9, order_code="O"),
         finding(3, "S002", "online_banned_sale", 0.9),
         finding(4, "S003", "online_banned_sale", 0.9),
+        finding(5, "S004", "quota_per_sale", 0.9),
     ]
-    lines = {row["enterprise_id"]: row for row in arm(make(rows, budget=5, sold=sold), "risk")}
+    lines = {row["enterprise_id"]: row for row in arm(make(rows, budget=6, sold=sold), "risk")}
     assert {seller: (row["channel"], row["method"]) for seller, row in lines.items()} == {
         "S000": ("online", "online_purchase"),
         "S001": ("online", "on_site"),  # a wholesaler sells to nobody who walks in
         "S002": ("hospital", "on_site"),
-        "S003": ("offline", "mystery_buyer"),
+        "S003": ("online", "mystery_buyer"),
+        "S004": ("offline", "mystery_buyer"),
     }
 
 

@@ -266,13 +266,19 @@ def _registered(
         "name": found["name"].cast(pa.string()),
         "type": pc.coalesce(
             enterprise_types(found["type"].cast(pa.string())),
-            from_findings["subject_type"].cast(pa.string()),
+            _no_empty(from_findings["subject_type"]),
         ),
         "region": pc.coalesce(
-            found["region"].cast(pa.string()), from_findings["region"].cast(pa.string())
+            found["region"].cast(pa.string()), _no_empty(from_findings["region"])
         ),
         "registered": pc.is_valid(found["enterprise_id"]),
     }
+
+
+def _no_empty(values: pa.Array) -> pa.Array:
+    """Return text with null for what is empty."""
+    text = values.cast(pa.string())
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
 def _finding_totals(

@@ -38,6 +38,20 @@ def quantity(how: str, parameters: SamplingParameters) -> int:
     return parameters.quantity_on_site
 
 
+def most_telling(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return up to :data:`TOLD` of ``findings`` (strongest first), of different detectors if can be.
+
+    Three findings of one rule say little more than one; what else was found says more.
+    """
+    seen: set[str] = set()
+    first: list[Mapping[str, Any]] = []
+    later: list[Mapping[str, Any]] = []
+    for finding in findings:
+        (later if finding["detector"] in seen else first).append(finding)
+        seen.add(finding["detector"])
+    return (first + later)[:TOLD]
+
+
 def _value(number: float | None) -> str:
     return "-" if number is None else f"{number:g}"
 

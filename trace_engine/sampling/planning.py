@@ -220,7 +220,7 @@ def _risk_line(
     how = describe.method(
         target.channel, fields["type"], lead is not None and lead.evidence in p.conduct_families
     )
-    told = rows[: describe.TOLD]
+    told = describe.most_telling(rows)
     zh, en = describe.risk_reason(fields["score"], fields["tier"], told, len(rows))
     places = [online_place(row["evidence"]) for row in rows]
     platform, shop = next((place for place in places if any(place)), (None, None))

@@ -18,7 +18,9 @@ from trace_engine.ranking.parameters import RankingParameters
 ONLINE, OFFLINE, HOSPITAL = "online", "offline", "hospital"
 MEDICAL = ("medical", "public_hospital")
 SUSPECTED = "suspected_violation"
-_ONLINE_KEYS = ("shop_id", "platform_id", "shop", "platform")
+_ONLINE_KEYS = ("shop_id", "platform_id")
+# What these find has been sold online, whether or not the evidence names a shop.
+ONLINE_DETECTORS = ("online_banned_sale",)
 
 Int64 = npt.NDArray[np.int64]
 
@@ -51,7 +53,10 @@ def is_medical(sellers: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def online_place(evidence: str | None) -> tuple[str | None, str | None]:
-    """Return platform and shop named in a finding's evidence, where they are."""
+    """Return platform and shop named in a finding's evidence, where they are.
+
+    The evidence itself is asked first, then the events of its path, the last first.
+    """
     if not evidence or not any(f'"{key}"' in evidence for key in _ONLINE_KEYS):
         return None, None
     try:
@@ -61,25 +66,35 @@ def online_place(evidence: str | None) -> tuple[str | None, str | None]:
         return None, None
     if not isinstance(found, dict):
         return None, None
-    platform = found.get("platform_id") or found.get("platform")
-    shop = found.get("shop_id") or found.get("shop")
-    return (str(platform) if platform else None, str(shop) if shop else None)
+    path = found.get("path")
+    events = [event for event in path if isinstance(event, dict)] if isinstance(path, list) else []
+    for place in (found, *reversed(events)):
+        platform, shop = place.get("platform_id"), place.get("shop_id")
+        if platform or shop:
+            return (str(platform) if platform else None, str(shop) if shop else None)
+    return None, None
 
 
 def channels(findings: pa.Table, sellers: pa.Table, seller: Int64) -> list[str]:
     """Return the channel of every finding; ``seller`` is the row of its subject.
 
-    Medical institutions are their own channel. A finding is online if it names an online order, a
-    platform or a shop, or if its seller sells mostly online.
+    Medical institutions are their own channel. A finding is online if its rule is about online
+    sales, if it names an order, a platform or a shop, or if its seller sells mostly online.
     """
     medical, mostly_online = is_medical(sellers), sells_online(sellers)
     order = findings.column("order_code").to_pylist()
+    detector = findings.column("detector").to_pylist()
     evidence = findings.column("evidence").to_pylist()
     result = []
     for row, who in enumerate(seller.tolist()):
         if medical[who]:
             result.append(HOSPITAL)
-        elif order[row] or mostly_online[who] or any(online_place(evidence[row])):
+        elif (
+            detector[row] in ONLINE_DETECTORS
+            or order[row]
+            or mostly_online[who]
+            or any(online_place(evidence[row]))
+        ):
             result.append(ONLINE)
         else:
             result.append(OFFLINE)
