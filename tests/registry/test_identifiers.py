@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trace_engine.registry.identifiers import (
+    certainly_uscc,
     check_approval,
     check_gtin,
     check_licence,
@@ -56,6 +58,22 @@ def test_one_changed_character_is_noticed(body: str, place: int, other: str) -> 
     assert not result
     assert result.reason_zh
     assert result.reason_en
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.none(),
+            uscc_bodies.map(lambda body: body + uscc_character(body)),
+            uscc_bodies.map(lambda body: body + "0"),
+            st.text(max_size=20),
+        ),
+        max_size=8,
+    )
+)
+def test_columns_are_checked_as_single_codes_are(codes: list[str | None]) -> None:
+    column = pa.chunked_array([pa.array(codes, pa.string())])
+    assert certainly_uscc(column).tolist() == [bool(c) and bool(check_uscc(c)) for c in codes]
 
 
 def test_the_reason_names_the_right_check_character() -> None:

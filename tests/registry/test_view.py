@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 
+import networkx as nx
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -98,6 +99,69 @@ def test_parties() -> None:
     assert view.enterprise_type_name(h) == "药品零售连锁总部"
     assert view.enterprise_type_name(h, "en") == "pharmacy chain headquarters"
     assert view.enterprise_type_name(unknown) == "类型未知"
+
+
+codes = st.sampled_from(["370102", "370202", "110108", "429004", "999999"])
+rows = st.lists(
+    st.tuples(
+        st.sampled_from([None, "chain_hq", "chain_store", "pharmacy"]),
+        st.none() | codes,
+        st.none() | st.lists(codes, max_size=3).map(";".join),
+        st.sampled_from([None, "G1", "G2", "G3"]),
+        st.sampled_from([None, None, "U1", "U2"]),
+    ),
+    max_size=12,
+)
+
+
+@given(rows)
+def test_groups_and_places_against_a_plain_telling(
+    enterprises: list[tuple[str | None, ...]],
+) -> None:
+    kinds, regions, warehouses, groups, persons = (
+        [row[i] for row in enterprises] for i in range(5)
+    )
+    ids = [f"E{i}" for i in range(len(enterprises))]
+    texts = pa.string()
+    table = pa.table(
+        {
+            "enterprise_id": pa.array(ids, texts),
+            "type": pa.array(kinds, texts),
+            "region": pa.array(regions, texts),
+            "warehouse_regions": pa.array(warehouses, texts),
+            "group_id": pa.array(groups, texts),
+            "uscc": pa.array(persons, texts),
+        }
+    )
+    vocabulary = Vocabulary()
+    vocabulary.parties.ids(ids)
+    view = Registry({"enterprises": table}).view(vocabulary)
+
+    together = nx.Graph()
+    for i in range(len(ids)):
+        for label in (groups[i], persons[i]):
+            if label:
+                together.add_edge(i, label)
+
+    def related(a: int, b: int) -> bool:
+        return a in together and b in together and nx.has_path(together, a, b)
+
+    def places(i: int) -> set[str]:
+        own = [regions[i], *(warehouses[i] or "").split(";")]
+        return {code for code in own if code and code != "999999"}
+
+    for i in range(len(ids)):
+        alone = persons[i] is None or persons.count(persons[i]) == 1
+        assert (view.party_group[i] < 0) == (groups[i] is None and alone)
+        for j in range(len(ids)):
+            if i != j:
+                same = view.party_group[i] >= 0 and view.party_group[i] == view.party_group[j]
+                assert same == related(i, j)
+        chiefs = [j for j in range(len(ids)) if kinds[j] == "chain_hq" and related(i, j)]
+        expected = set().union(places(i), *(places(j) for j in chiefs))
+        assert dispatch(view, i) == cities(*expected)
+        own_code = regions[i] if regions[i] != "999999" else None
+        assert view.party_single_place[i] == (own_code is not None and places(i) == {own_code})
 
 
 def test_an_enterprise_may_be_named_by_its_credit_code() -> None:

@@ -55,7 +55,9 @@ class Categories:
         self._bits = dict(view.class_bits)
         self._masks = view.row_classes()
         self._names = self._parse_names(n)
-        self._compound = self._flag("compound") | np.array([p.compound for p in self._names])
+        self._compound: Bools = self._flag("compound") | np.array(
+            [p.compound for p in self._names], np.bool_
+        )
         self._routes = {
             "injection": self._route("injection") | self._flag("injection"),
             "topical": self._route("topical") | self._flag("topical"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.registry.identifiers import (
     Check,
+    certainly_uscc,
     check_approval,
     check_gtin,
     check_licence,
@@ -16,7 +19,7 @@ from trace_engine.registry.identifiers import (
     check_uscc,
     licence_province,
 )
-from trace_engine.registry.prepare import enterprise_type, recall_level, split_list
+from trace_engine.registry.prepare import by_value, enterprise_type, recall_level, split_list
 from trace_engine.registry.regions import load_regions
 from trace_engine.registry.types import (
     ENTERPRISE_TYPE_NAMES,
@@ -24,6 +27,8 @@ from trace_engine.registry.types import (
     EnterpriseType,
     Problem,
 )
+
+Int64 = npt.NDArray[np.int64]
 
 _NATIONWIDE = {"0", "全国", "中国", "000000", "100000", "nationwide"}
 _OUTCOMES = {"violation", "clean", "违法", "不合格", "合格", "未发现问题"}
@@ -107,43 +112,61 @@ def _recall_range(value: str) -> Check:
     return Check(True) if value in _NATIONWIDE else _region_list(value)
 
 
+def _credit_codes(table: pa.Table, file: str) -> Iterator[Problem]:
+    if "uscc" in table.column_names:
+        column = table.column("uscc")
+        doubtful = ~certainly_uscc(column) & column.is_valid().to_numpy()
+        for row in np.flatnonzero(doubtful).tolist():
+            value = column[row].as_py()
+            yield Problem(file, row + 1, "uscc", value, _expected(check_uscc(value)))
+
+
 def _licences(table: pa.Table, file: str) -> Iterator[Problem]:
-    """Licence format against the enterprise's type, and its province against the others."""
-    columns = table.column_names
-
-    def texts(name: str) -> list[str | None]:
-        return table.column(name).to_pylist() if name in columns else [None] * table.num_rows
-
-    regions = load_regions()
-    rows = zip(texts("licence_no"), texts("type"), texts("uscc"), texts("region"), strict=True)
-    for row, (licence, kind_text, uscc, region) in enumerate(rows, start=1):
-        kind = enterprise_type(kind_text) if kind_text else EnterpriseType.UNKNOWN
+    """Licence format, against the enterprise's type."""
+    if "licence_no" not in table.column_names:
+        return
+    n = table.num_rows
+    licences = table.column("licence_no").to_pylist()
+    kinds = table.column("type").to_pylist() if "type" in table.column_names else [None] * n
+    types = {text: enterprise_type(text) if text else EnterpriseType.UNKNOWN for text in set(kinds)}
+    for row, (licence, kind) in enumerate(zip(licences, kinds, strict=True), start=1):
         if licence is not None:
-            result = check_licence(licence, kind)
+            result = check_licence(licence, types[kind])
             if not result:
                 yield Problem(file, row, "licence_no", licence, _expected(result))
-        index = regions.index(region) if region else -1
-        provinces = {
-            "licence_no": licence_province(licence or ""),
-            "uscc": int(uscc[2:4]) if uscc and uscc[2:4].isdigit() else 0,
-        }
-        # Codes registered with central or provincial authorities (10xxxx) name no province.
-        known = {k: v for k, v in provinces.items() if f"{v:02d}" in regions.province_names}
-        if index >= 0:
-            own = int(regions.province[index])
-            for column, province in known.items():
-                if province != own:
-                    value = licence if column == "licence_no" else uscc
-                    yield Problem(
-                        file,
-                        row,
-                        column,
-                        str(value),
-                        f"province {own} of region {region} (许可证或信用代码省份与区划不符)",
-                    )
-        elif len(known) == 2 and known["licence_no"] != known["uscc"]:
-            expected = f"province {known['uscc']} of the credit code (与信用代码省份不符)"
-            yield Problem(file, row, "licence_no", str(licence), expected)
+
+
+def _provinces(table: pa.Table, file: str) -> Iterator[Problem]:
+    """The province of licence and credit code against that of the region, or each other."""
+    regions = load_regions()
+    n = table.num_rows
+
+    def provinces(name: str, convert: Callable[[str], int], start: int, stop: int) -> Int64:
+        if name not in table.column_names:
+            return np.zeros(n, np.int64)
+        part = pc.utf8_slice_codeunits(table.column(name), start, stop)
+        return by_value(part, np.int64, convert, 0)
+
+    def of_region(code: str) -> int:
+        index = regions.index(code)
+        return int(regions.province[index]) if index >= 0 else 0
+
+    def of_digits(text: str) -> int:
+        # Codes of central registration (10xxxx) name no province.
+        return int(text) if text in regions.province_names else 0
+
+    own = provinces("region", of_region, 0, 12)
+    licence = provinces("licence_no", licence_province, 0, 1)
+    person = provinces("uscc", of_digits, 2, 4)
+    for column, found in (("licence_no", licence), ("uscc", person)):
+        for row in np.flatnonzero((found > 0) & (own > 0) & (found != own)).tolist():
+            value = str(table.column(column)[row])
+            expected = f"one of province {own[row]}, as its region (省份与行政区划不符)"
+            yield Problem(file, row + 1, column, value, expected)
+    apart = (own == 0) & (licence > 0) & (person > 0) & (licence != person)
+    for row in np.flatnonzero(apart).tolist():
+        expected = f"one of province {person[row]}, as its credit code (与信用代码省份不符)"
+        yield Problem(file, row + 1, "licence_no", str(table.column("licence_no")[row]), expected)
 
 
 def _periods(first: str, last: str) -> _TableCheck:
@@ -184,12 +207,13 @@ _TYPES = ", ".join(t.contract_name for t in EnterpriseType if t)
 _CHECKS: dict[str, tuple[_TableCheck, ...]] = {
     "enterprises": (
         _unique_id("enterprise_id"),
-        _each("uscc", check_uscc),
+        _credit_codes,
         _one_of("type", ENTERPRISE_TYPE_NAMES, _TYPES),
         _one_of("status", STATUS_NAMES, "active, suspended, cancelled, revoked"),
         _each("region", check_region),
         _each("warehouse_regions", _region_list),
         _licences,
+        _provinces,
         _periods("licence_from", "licence_to"),
     ),
     "drugs": (

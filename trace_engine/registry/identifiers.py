@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from stdnum.cn import uscc as stdnum_uscc
-from stdnum.exceptions import InvalidChecksum, InvalidComponent, InvalidFormat, InvalidLength
 
 from trace_engine.registry.regions import PROVINCE_ABBREVIATIONS
 from trace_engine.registry.types import EnterpriseType
@@ -30,6 +33,8 @@ class Check:
 
 OK = Check(True)
 
+_USCC = re.compile(r"[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}")
+
 
 def _bad(zh: str, en: str) -> Check:
     return Check(False, zh, en)
@@ -41,19 +46,38 @@ def check_uscc(text: str) -> Check:
         return _bad("含全角或非ASCII字符", "holds characters outside ASCII")
     if len(text) != 18:
         return _bad(f"应为18位，实为{len(text)}位", f"has {len(text)} characters, not 18")
-    try:
-        stdnum_uscc.validate(text)
-    except InvalidChecksum:
-        expected = stdnum_uscc.calc_check_digit(text[:17])
-        return _bad(f"校验位应为{expected}", f"check character should be {expected}")
-    except (InvalidFormat, InvalidComponent, InvalidLength):
+    if not _USCC.fullmatch(text):
         return _bad(
-            "含不允许的字符（不用I、O、S、V、Z，第3至8位为数字）",
-            "holds a character that is not allowed (no I, O, S, V, Z; digits in 3 to 8)",
+            "含不允许的字符（只用数字和大写字母，不用I、O、S、V、Z，第3至8位为数字）",
+            "holds a character that is not allowed (capitals but I, O, S, V, Z; digits in 3 to 8)",
         )
-    if stdnum_uscc.compact(text) != text:
-        return _bad("含空格、连字符或小写字母", "holds spaces, hyphens or small letters")
+    # The library's own validation refuses letters in the first two places (N2 and Y1 are issued).
+    expected = stdnum_uscc.calc_check_digit(text[:17])
+    if text[17] != expected:
+        return _bad(f"校验位应为{expected}", f"check character should be {expected}")
     return OK
+
+
+_USCC_ALPHABET = b"0123456789ABCDEFGHJKLMNPQRTUWXY"
+_USCC_WEIGHTS = np.array([pow(3, place, 31) for place in range(17)], np.int64)  # GB 32100
+
+
+def certainly_uscc(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return which texts of a column are valid credit codes, shape ``(len(values),)``.
+
+    The fast form of :func:`check_uscc` for whole columns; it gives no reasons.
+    """
+    shaped = pc.match_substring_regex(values, f"^{_USCC.pattern}$").fill_null(False)
+    rows = np.flatnonzero(np.asarray(shaped, np.bool_))
+    out = np.zeros(len(values), np.bool_)
+    if len(rows):
+        texts = values.take(pa.array(rows)).to_pylist()
+        symbols = np.frombuffer("".join(texts).encode("ascii"), np.uint8).reshape(-1, 18)
+        worth = np.zeros(256, np.int64)
+        worth[np.frombuffer(_USCC_ALPHABET, np.uint8)] = np.arange(31)
+        digits = worth[symbols]
+        out[rows] = (digits[:, :17] @ _USCC_WEIGHTS + digits[:, 17]) % 31 == 0
+    return out
 
 
 # Drug distribution licences: province, business (A wholesale, B chain headquarters, C chain store,

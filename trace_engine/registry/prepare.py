@@ -82,7 +82,7 @@ def _with_neutral(values: npt.NDArray[Any], neutral: Any) -> npt.NDArray[Any]:
 
 
 def gather_lists(
-    offsets: npt.NDArray[np.int64], values: npt.NDArray[Any], rows: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64], values: npt.NDArray[Any], rows: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     """Return the lists of ``rows`` (CSR) one after another; row -1 is the last list."""
     if len(rows) == 0:
@@ -157,85 +157,95 @@ class EnterpriseRows(_Rows):
             return np.full(len(self), missing, dtype)
         return by_value(column, dtype, convert, missing)
 
+    def _encoded(self, name: str) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """Number the distinct texts of a column (-1 for null or no column); and the texts."""
+        column = self.column(name)
+        if column is None:
+            return np.full(len(self), -1, np.int64), []
+        encoded = pc.dictionary_encode(column).combine_chunks()
+        return np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary.to_pylist()
+
     def _add_uscc_ids(self) -> None:
         """Let events name an enterprise by its credit code, where only one enterprise has it."""
-        column = self.column("uscc")
-        if column is None:
-            return
-        counts: dict[str, list[int]] = {}
-        for row, value in enumerate(column.to_pylist()):
-            if value is not None:
-                counts.setdefault(value, []).append(row)
-        for value, rows in counts.items():
-            if len(rows) == 1:
-                self.by_id.setdefault(value, rows[0])
+        codes, texts = self._encoded("uscc")
+        alone = (codes >= 0) & (np.bincount(codes + 1, minlength=1)[codes + 1] == 1)
+        for row in np.flatnonzero(alone).tolist():
+            self.by_id.setdefault(texts[codes[row]], row)
 
     def _groups(self) -> npt.NDArray[np.int32]:
         """Number the groups: rows with one ``group_id`` or one credit code belong together."""
-        n = len(self)
-        root = list(range(n))
+        label, person = self._encoded("group_id")[0], self._encoded("uscc")[0]
+        shared = (person >= 0) & (np.bincount(person + 1, minlength=1)[person + 1] > 1)
+        # A shared credit code without a group is a group of its own, numbered after the others.
+        own = label.max(initial=-1) + 1 + person
+        label = np.where((label < 0) & shared, own, label)
+        root: dict[int, int] = {}
 
-        def find(row: int) -> int:
-            while root[row] != row:
-                root[row] = root[root[row]]
-                row = root[row]
-            return row
+        def find(node: int) -> int:
+            while root.get(node, node) != node:
+                node = root[node]
+            return node
 
-        grouped = np.zeros(n, np.bool_)
-        for name in ("group_id", "uscc"):
-            column = self.column(name)
-            if column is None:
-                continue
-            first: dict[str, int] = {}
-            for row, value in enumerate(column.to_pylist()):
-                if value is None:
-                    continue
-                grouped[row] |= name == "group_id"
-                before = first.setdefault(value, row)
-                if before != row:
-                    grouped[row] = grouped[before] = True
-                    a, b = find(before), find(row)
-                    root[max(a, b)] = min(a, b)
-        out = np.full(n, -1, np.int32)
-        numbers: dict[int, int] = {}
-        for row in np.flatnonzero(grouped).tolist():
-            out[row] = numbers.setdefault(find(row), len(numbers))
-        return out
+        first: dict[int, int] = {}
+        for row in np.flatnonzero(shared).tolist():
+            a, b = find(first.setdefault(int(person[row]), int(label[row]))), find(int(label[row]))
+            root[max(a, b)] = min(a, b)
+        if root:
+            nodes = np.array(sorted(root), np.int64)
+            renamed = np.array([find(node) for node in nodes.tolist()], np.int64)
+            place = np.minimum(np.searchsorted(nodes, label), len(nodes) - 1)
+            label = np.where(nodes[place] == label, renamed[place], label)
+        _, numbers = np.unique(label, return_inverse=True)
+        return (numbers - int((label < 0).any())).astype(np.int32)
 
     def _add_warehouses(self, regions: Regions) -> None:
         """Fill ``single_place`` and the places each enterprise may ship from."""
         n = len(self)
-        column = self.column("warehouse_regions")
-        texts = [None] * n if column is None else column.to_pylist()
-        parsed: dict[str, list[int]] = {}
-        places: list[list[int]] = []
-        single = np.zeros(n + 1, np.bool_)
-        for row, text in enumerate(texts):
-            if text is None:
-                warehouses: list[int] = []
-            else:
-                if text not in parsed:
-                    found = [regions.index(code) for code in split_list(text)]
-                    parsed[text] = [index for index in found if index >= 0]
-                warehouses = parsed[text]
-            own = int(self.region[row])
-            places.append([own, *warehouses] if own >= 0 else list(warehouses))
-            single[row] = own >= 0 and all(index == own for index in warehouses)
-        headquarters: dict[int, list[int]] = {}
-        for row in np.flatnonzero(self.type[:n] == EnterpriseType.CHAIN_HQ).tolist():
-            group = int(self.group[row])
-            if group >= 0:
-                headquarters.setdefault(group, []).extend(places[row])
-        offsets = np.zeros(n + 2, np.int64)
-        flat: list[int] = []
-        for row in range(n):
-            extra = headquarters.get(int(self.group[row]), ())
-            flat.extend(dict.fromkeys((*places[row], *extra)))
-            offsets[row + 1] = len(flat)
-        offsets[n + 1] = len(flat)
-        self.single_place = single
-        self.dispatch_offsets = offsets
-        self.dispatch_regions = np.array(flat, np.int16)
+        own = self.region[:n]
+        has_region = own >= 0
+        own_lists = (np.append(0, np.cumsum(has_region)), own[has_region])
+        # Warehouses: each distinct text is parsed once.
+        codes, texts = self._encoded("warehouse_regions")
+        parsed = [[regions.index(code) for code in split_list(text)] for text in texts]
+        known = [[index for index in found if index >= 0] for found in parsed]
+        warehouses = gather_lists(*_flatten([*known, []]), codes)
+        elsewhere = warehouses[1] != np.repeat(own, np.diff(warehouses[0]))
+        others = np.add.reduceat(np.append(elsewhere, False), warehouses[0][:-1]) if n else own
+        others = np.where(np.diff(warehouses[0]) > 0, others, 0)
+        self.single_place = _with_neutral(has_region & (others == 0), False)
+        # What a group's headquarters may ship from, its stores may too.
+        places = _join_lists(own_lists, warehouses)
+        group = self.group[:n]
+        of_group: list[list[int]] = [[] for _ in range(int(group.max(initial=-1)) + 1)]
+        chief = (self.type[:n] == EnterpriseType.CHAIN_HQ) & (group >= 0)
+        for row in np.flatnonzero(chief).tolist():
+            of_group[group[row]].extend(places[1][places[0][row] : places[0][row + 1]].tolist())
+        distinct = [list(dict.fromkeys(indices)) for indices in of_group]
+        shared = gather_lists(*_flatten([*distinct, []]), group)
+        offsets, values = _join_lists(places, shared)
+        self.dispatch_offsets = np.append(offsets, offsets[-1])
+        self.dispatch_regions = values.astype(np.int16)
+
+
+Lists = tuple[npt.NDArray[np.int64], npt.NDArray[Any]]
+
+
+def _flatten(lists: Sequence[Sequence[int]]) -> Lists:
+    """Return lists as offsets and values."""
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(values) for values in lists], out=offsets[1:])
+    return offsets, np.array([value for values in lists for value in values], np.int16)
+
+
+def _join_lists(first: Lists, second: Lists) -> Lists:
+    """Join two columns of lists row by row."""
+    offsets = first[0] + second[0]
+    values = np.empty(int(offsets[-1]), np.int16)
+    for part, before in ((first, second[0][:-1]), (second, first[0][1:])):
+        # A row's entries move right by what stands before them from the other column.
+        positions = np.arange(len(part[1])) + np.repeat(before, np.diff(part[0]))
+        values[positions] = part[1]
+    return offsets, values
 
 
 class DrugRows(_Rows):
