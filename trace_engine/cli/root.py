@@ -193,7 +193,7 @@ def run(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             code = group.main(arguments, prog_name="trace-engine", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

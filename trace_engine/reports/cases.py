@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.reports import timeline
-from trace_engine.reports.words import JURISDICTIONS, word
+from trace_engine.reports.words import JURISDICTIONS, UNITS, word
 
 CASES = 3
 MOST_CANDIDATES = 300  # findings whose evidence is parsed in search of cases
@@ -132,11 +132,12 @@ def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:
     """Return the case of one finding (a row of the findings table with its ``path``)."""
     english = lang == "en"
     subject = str(row["subject_id"] or "")
+    unit = word(UNITS, row["unit"], lang)
     facts = [
         Fact("Trace code" if english else "追溯码", str(row["code"] or ""), mono=True),
         Fact(
             "Observed / threshold" if english else "观测值 / 阈值",
-            f"{amount_text(row['observed'])} / {amount_text(row['threshold'])} {row['unit']}",
+            f"{amount_text(row['observed'])} / {amount_text(row['threshold'])} {unit}",
         ),
     ]
     if (row["code_count"] or 0) > 1:

@@ -17,6 +17,7 @@ from trace_engine.reports.words import (
     FAMILIES,
     JURISDICTIONS,
     TIERS,
+    UNITS,
     word,
 )
 
@@ -55,6 +56,7 @@ def finding_text(row: Mapping[str, Any], lang: str) -> list[str]:
     if lang == "zh" and row["explanation_en"]:
         lines.append(f"  {row['explanation_en']}")
     observed, threshold = amount_text(row["observed"]), amount_text(row["threshold"])
+    unit = word(UNITS, row["unit"], lang)
     amount = None if row["amount"] is None else f"¥{row['amount']:,.2f}"
     lines += [
         "",
@@ -67,8 +69,8 @@ def finding_text(row: Mapping[str, Any], lang: str) -> list[str]:
                 ("批号", "batch", row["batch_no"]),
                 ("追溯码", "codes", _list_of(row["codes"] or [row["code"] or ""], lang)),
                 ("单据", "bill", row["bill_code"]),
-                ("观测值", "observed", f"{observed} {row['unit']}"),
-                ("阈值", "threshold", f"{threshold} {row['unit']}"),
+                ("观测值", "observed", f"{observed} {unit}"),
+                ("阈值", "threshold", f"{threshold} {unit}"),
                 ("严重度", "severity", f"{row['severity']:.2f}"),
                 ("涉及金额", "amount", amount),
                 ("依据", "basis", row["basis"]),

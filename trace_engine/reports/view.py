@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from trace_engine import __version__
 from trace_engine.reports import cases, charts
+from trace_engine.reports.coverage import coverage_rows
 from trace_engine.reports.timeline import place_name
 from trace_engine.reports.words import (
     BY_DIGITS,
@@ -20,8 +21,8 @@ from trace_engine.reports.words import (
     EVIDENCE,
     EVIDENCE_COLOURS,
     OTHER_COLOUR,
-    REJECT_REASONS,
     TIERS,
+    reject_reason,
     word,
 )
 
@@ -105,19 +106,6 @@ class ProvinceRow:
     data: int
     sellers: int
     high: int
-
-
-@dataclass(frozen=True, slots=True)
-class CoverageRow:
-    """What one detector judged."""
-
-    id: str
-    title: str
-    status: str
-    css: str
-    judged: int
-    skipped: int
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,31 +228,6 @@ def period(exposure: pa.Table) -> str:
     return f"{first:%Y-%m-%d} – {last:%Y-%m-%d}"
 
 
-def coverage_rows(
-    coverage: Mapping[str, Mapping[str, Any]], titles: Mapping[str, tuple[str, str]], lang: str
-) -> list[CoverageRow]:
-    """Return what each detector judged; those that could not judge come first."""
-    english = lang == "en"
-    rows = []
-    for name, entry in coverage.items():
-        skipped = {str(k): int(v) for k, v in (entry.get("skipped") or {}).items() if v}
-        judged, total = int(entry.get("judged") or 0), sum(skipped.values())
-        if not judged:
-            status, css = ("not evaluated" if english else "未评估"), "no"
-        elif total:
-            status, css = ("in part" if english else "部分评估"), ""
-        else:
-            status, css = ("full" if english else "完整"), "ok"
-        reasons = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-        why = "; ".join(f"{reason}: {count:,}" for reason, count in reasons)
-        if not judged and not why:
-            why = "no event concerns it" if english else "没有相关事件"
-        title = titles.get(name, (name, name))[english]
-        rows.append(CoverageRow(name, title, status, css, judged, total, why))
-    rank = {"no": 0, "": 1, "ok": 2}
-    return sorted(rows, key=lambda row: (rank[row.css], row.id))
-
-
 def _provinces(result: Scored, lang: str) -> tuple[charts.TileMap, list[ProvinceRow]]:
     findings, sellers = result.findings, result.sellers
     bad = findings.filter(pc.equal(findings.column("family"), "suspected_violation"))
@@ -335,7 +298,7 @@ def _inputs(result: Scored) -> list[dict[str, Any]]:
 def _reject_reasons(rejects: pa.Table, lang: str) -> list[Count]:
     found = counted(rejects.column("reason"))
     return [
-        Count(label=word(REJECT_REASONS, reason, lang), count=count)
+        Count(label=reject_reason(reason, lang), count=count)
         for reason, count in sorted(found.items(), key=lambda item: (-item[1], item[0]))
     ]
 

@@ -79,11 +79,56 @@ JURISDICTIONS: dict[str, Word] = {
     "health_commission": Word("卫生健康部门", "health commission"),
 }
 
+SKIP_REASONS: dict[str, Word] = {
+    "no_registry": Word("没有登记数据", "no registry"),
+    "no_drug": Word("品种不明", "drug unknown"),
+    "unknown_drug": Word("品种未登记", "drug not in the registry"),
+    "no_identifier": Word("码中没有品种标识", "no identifier in the code"),
+    "no_batch_no": Word("没有批号", "no batch number"),
+    "no_region": Word("地区不明", "region unknown"),
+    "no_region_stated": Word("未填地区", "no region stated"),
+    "unknown_seller": Word("企业未登记", "seller not in the registry"),
+    "no_giver": Word("没有发货方", "no giver"),
+    "no_price": Word("没有价格", "no price"),
+    "no_record_time": Word("没有上传时间", "no upload time"),
+    "no_buyer": Word("没有购买人", "no buyer"),
+    "no_expiry": Word("没有有效期", "no expiry date"),
+    "look_up": Word("仅为查询", "look-ups"),
+    "gift": Word("赠品", "gifts"),
+    "split_sale": Word("拆零", "split sales"),
+    "near_expiry": Word("近效期", "near expiry"),
+}
+
 REJECT_REASONS: dict[str, Word] = {
     "missing_code": Word("缺追溯码", "trace code missing"),
-    "missing_time": Word("缺时间", "time missing"),
+    "missing_type": Word("缺单据类型", "event type missing"),
     "missing_actor": Word("缺操作企业", "actor missing"),
-    "event_id_conflict": Word("同号不同内容", "same event id, other content"),
+    "event_id_conflict": Word("同一事件标识、内容不同", "same event id, other content"),
+    "line_too_long": Word("行过长", "line too long"),
+    "undecodable": Word("编码无法识别", "neither UTF-8 nor GB18030"),
+    "unbalanced_quote": Word("引号不成对", "quote not closed"),
+    "not_utf8": Word("不是 UTF-8 文本", "not UTF-8 text"),
+    "negative_price": Word("单价为负", "negative price"),
+    "absurd_price": Word("单价超出合理范围", "price beyond reason"),
+}
+
+# Reasons made of a column's name: ``bad_event_time``.
+REJECT_KINDS: dict[str, Word] = {
+    "missing_": Word("缺{}", "{} missing"),
+    "bad_": Word("{}无法识别", "{} unreadable"),
+    "absurd_": Word("{}超出合理范围", "{} beyond reason"),
+}
+
+# What detectors count in: as units of observed value and threshold stand in findings.
+UNITS: dict[str, Word] = {
+    "hops": Word("次倒手", "hops"),
+    "crossings": Word("次跨省", "province crossings"),
+    "sales": Word("次销售", "sales"),
+    "events": Word("个事件", "events"),
+    "days": Word("天", "days"),
+    "packs": Word("盒", "packs"),
+    "km/h": Word("公里/小时", "km/h"),
+    "CNY": Word("元", "CNY"),
 }
 
 
@@ -145,3 +190,17 @@ def word(table: dict[str, Word], name: str | None, lang: str) -> str:
         return ""
     found = table.get(name)
     return found.in_(lang) if found else name
+
+
+def reject_reason(reason: str, lang: str) -> str:
+    """Return a reject's reason in words: known ones, those made of a column's name, else itself."""
+    if reason in REJECT_REASONS:
+        return REJECT_REASONS[reason].in_(lang)
+    from trace_engine.events.schema import BY_NAME
+
+    for prefix, words in REJECT_KINDS.items():
+        column = BY_NAME.get(reason.removeprefix(prefix))
+        if reason.startswith(prefix) and column is not None:
+            name = column.name if lang == "en" else column.description_zh
+            return words.in_(lang).format(name)
+    return reason
