@@ -166,17 +166,24 @@ def seller_rows(sellers: pa.Table, lang: str, limit: int = TOP_SELLERS) -> list[
     return rows
 
 
+def capital(title: str) -> str:
+    """Return a title as it begins a line."""
+    return title[:1].upper() + title[1:]
+
+
 def _titles(findings: pa.Table) -> dict[str, tuple[str, str]]:
     """Return Chinese and English titles by detector, from the catalogue and the findings."""
     from trace_engine.detectors.registry import detector_classes
 
-    titles = {name: (cls.title_zh, cls.title_en) for name, cls in detector_classes().items()}
+    titles = {
+        name: (cls.title_zh, capital(cls.title_en)) for name, cls in detector_classes().items()
+    }
     columns = ["detector", "title_zh", "title_en"]
     unknown = findings.select(columns).filter(
         pc.invert(pc.is_in(findings.column("detector"), value_set=pa.array(titles, pa.string())))
     )
     for row in unknown.group_by(columns).aggregate([]).to_pylist():
-        titles[row["detector"]] = (row["title_zh"], row["title_en"])
+        titles[row["detector"]] = (row["title_zh"], capital(row["title_en"]))
     return titles
 
 
