@@ -74,6 +74,31 @@ def test_the_default_policy_fits_the_detectors() -> None:
         assert policy.parameters(identifier, kind, day("2026-06-01")) == kind(), identifier
 
 
+def test_every_threshold_of_the_package_stands_in_the_default_policy() -> None:
+    from trace_engine.detectors.registry import detector_classes
+
+    policy = Policy.load()
+    missing = [
+        f"{identifier}.{field.encode_name}"
+        for identifier, detector in detector_classes().items()
+        if detector.__module__.startswith("trace_engine.")
+        for field in msgspec.structs.fields(detector.parameters)
+        if policy.provenance(identifier, field.encode_name, day("2026-06-01")) is None
+    ]
+    assert missing == []
+
+
+def test_ranking_and_plan_have_their_defaults_in_the_default_policy() -> None:
+    from trace_engine.ranking.parameters import RankingParameters
+    from trace_engine.sampling.parameters import SamplingParameters
+
+    policy = Policy.load()
+    for section, kind in (("ranking", RankingParameters), ("sampling", SamplingParameters)):
+        assert policy.section(section, kind) == kind()
+        stated = {key[1] for key in policy._contents.periods if key[0] == section}
+        assert stated == {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
 def test_values_change_on_their_day(tmp_path: Path) -> None:
     policy = load(
         tmp_path,
