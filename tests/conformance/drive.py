@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from tests.conformance.strategies import Case
-from tests.reference.custody import run
 from tests.reference.encode import batch_of
 from tests.reference.events import Event, deduplicate, events_of
 from tests.reference.state import Enriched, Waiting
+from tests.reference.story import run
 from tests.reference.world import Settings, World
 from trace_engine.core import signals
 from trace_engine.core.custody import Settings as KernelSettings

@@ -1,8 +1,8 @@
 """Custody of one code, told slowly: docs/semantics.md line by line.
 
 The history of a code is put into canonical order one event at a time (the order depends on the
-state reached so far) and each event is applied to explicit stacks. A void rebuilds the state by
-replaying, in the order in which they were applied, the events that still count.
+state reached so far) and each event is applied to explicit stacks. Where an event is made void the
+story is told again without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trace_engine.events.kinds import EventKind, Role
 
 
 class Code:
-    """The life of one code."""
+    """The life of one code, told once from beginning to end; voids do nothing here."""
 
     def __init__(self, world: World, settings: Callable[[int], Settings]) -> None:
         self.world = world
@@ -96,29 +96,12 @@ class Code:
         row.previous = self.done[-1] if self.done else None
         if event.giver is not None and event.giver == self.state.owner:
             row.cost = self.state.paid
-        if event.role == Role.VOID:
-            self.undo(event, row)
-        else:
-            self.apply(event, row)
+        self.apply(event, row)
         self.done.append(event)
         state = self.state
         row.hops, row.crossings = state.hops, state.crossings
         row.run, row.sales = state.run, state.sales
         self.out.append(row)
-
-    def undo(self, event: Event, row: Enriched) -> None:
-        if event.voids is None or all(event.voids != known.key for known in self.done):
-            row.signal |= s.VOID_UNMATCHED
-            return
-        # A void may itself be made void: the last word counts.
-        cancelled: set[int] = set()
-        for known in reversed([*self.done, event]):
-            if known.role == Role.VOID and known.key not in cancelled and known.voids is not None:
-                cancelled.add(known.voids)
-        self.state = State()
-        for known in self.done:
-            if known.role != Role.VOID and known.key not in cancelled:
-                self.apply(known, Enriched(known))
 
     def apply(self, event: Event, row: Enriched) -> None:
         role = event.role
@@ -171,11 +154,11 @@ class Code:
         giver = event.giver
         return giver if giver is not None and self.world.related(giver, owner) else owner
 
-    def crossed(self, event: Event, before: str, after: str) -> bool:
+    def crossed(self, event: Event, before: str | None, after: str) -> bool:
         provinces = [self.province(event, party) for party in (before, after)]
         return None not in provinces and provinces[0] != provinces[1]
 
-    def province(self, event: Event, party: str) -> str | None:
+    def province(self, event: Event, party: str | None) -> str | None:
         region = self.world.region(party)
         if region is None and party == event.giver:
             region = event.from_region
@@ -396,28 +379,3 @@ class Code:
             row.signal |= s.LAST_DATE_ONLY if before[0].date_only else 0
             row.last_time, row.last_place, row.place = before[0].time, before[1], place
         self.state.scan = (moment_of(event), place, event.role in SHIPPING_ROLES)
-
-
-def run(
-    events: Iterable[Event],
-    world: World,
-    settings: Settings | Callable[[int], Settings] | None = None,
-    last_day: int | None = None,
-) -> tuple[list[Enriched], list[Waiting]]:
-    """Return custody of all codes: enriched events (by code, in canonical order) and late hops."""
-    listed = list(events)
-    chosen = settings or Settings()
-    by_day = chosen if callable(chosen) else (lambda day: chosen)
-    if last_day is None:
-        last_day = max((event.day for event in listed), default=0)
-    by_code: dict[str, list[Event]] = {}
-    for event in listed:
-        by_code.setdefault(event.code, []).append(event)
-    rows: list[Enriched] = []
-    waiting: list[Waiting] = []
-    for name in sorted(by_code):
-        code = Code(world, by_day)
-        code.live(by_code[name], last_day)
-        rows += code.out
-        waiting += code.waiting
-    return rows, waiting

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from tests.reference.custody import run
 from tests.reference.events import Event, deduplicate
 from tests.reference.state import Enriched, Waiting
+from tests.reference.story import run
 from tests.reference.world import Settings, World
 
 
