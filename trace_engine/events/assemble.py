@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trace_engine.core.kernel import kernel
 from trace_engine.events import batch as b
-from trace_engine.events.batch import MISSING, MISSING_DAY, MISSING_TIME, EventBatch, Vocabulary
-from trace_engine.events.codekeys import CodeColumns, CodeKeys
-from trace_engine.events.hashing import ContentHasher, combine, finish, hash64, hash_texts, mix
-from trace_engine.events.kinds import CODELESS, INCOMING, INFO, OUTGOING, EventKind, Role, parse_kind
+from trace_engine.events.batch import MISSING, MISSING_DAY, MISSING_TIME, EventBatch
+from trace_engine.events.codekeys import CodeColumns
+from trace_engine.events.complete import KIND_BITS, add_extra, complete
+from trace_engine.events.hashing import combine, hash64, hash_texts
+from trace_engine.events.kinds import CODELESS, EventKind
 from trace_engine.events.parsing import BAD, DATE_FORMS, FIRST_TIME, LAST_TIME, TIME_FORMS
-from trace_engine.events.privacy import Pseudonyms, is_identity_card, looks_personal, maybe_personal
+from trace_engine.events.privacy import Pseudonyms, looks_personal, maybe_personal
+from trace_engine.events.tables import Problems, Tables
 from trace_engine.events.texts import TextColumn, TextTable, gather, text_column
-from trace_engine.events.values import ValueReader, as_text, count_outside, to_int32
+from trace_engine.events.values import as_text, count_outside, to_int32
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -34,17 +33,6 @@ FIRST_DAY, LAST_DAY = -25_567, 2_932_896
 _BLANKS = "".join(map(chr, range(33)))
 _NOTHING: Bool = np.empty(0, np.bool_)
 
-# What the kernel needs to know of each event kind.
-_OUTGOING, _INCOMING, _PERSON_SALE = 1, 2, 4
-_KIND_BITS: UInt8 = np.array(
-    [
-        _OUTGOING * (kind in OUTGOING)
-        + _INCOMING * (kind in INCOMING)
-        + _PERSON_SALE * (INFO[kind].role == Role.PERSON_SALE)
-        for kind in EventKind
-    ],
-    np.uint8,
-)
 _IS_CODELESS = np.array([kind in CODELESS for kind in EventKind])
 
 # Content that no field of EventBatch holds: it counts when two rows with one id are compared.
@@ -52,120 +40,6 @@ _EXTRA_TEXTS = (
     "parent_code", "from_bill_code", "invoice_no", "pharmacist_id", "doctor_id", "device_id",
     "operator_id",
 )  # fmt: skip
-
-
-@kernel
-def _add_extra(total: UInt64, hashes: UInt64, salt: np.uint64) -> None:
-    """Fold one more column into hashes of content; rows without a value stay as they are."""
-    for i in range(len(total)):
-        if hashes[i] != np.uint64(0):
-            total[i] += finish(mix(salt, hashes[i]))
-
-
-@kernel
-def _complete(
-    kind: npt.NDArray[np.int8],
-    time: Int64,
-    kind_bits: UInt8,
-    actor: Int32,
-    source: Int32,
-    target: Int32,
-    drug: Int32,
-    code_drug: Int32,
-    platform: Int32,
-    shop: Int32,
-    prescription: UInt64,
-    split_sale: Bool,
-    gift: Bool,
-    month_only: Bool,
-    stated: Bool,
-    flags: UInt8,
-) -> None:
-    """Fill in what follows from other columns: parties, product, flags. In place, all ``(n,)``.
-
-    ``split_sale``, ``gift``, ``month_only`` and ``stated`` may be empty: false everywhere.
-    ``kind_bits`` has an entry for each event kind.
-    """
-    for i in range(len(kind)):
-        bits = kind_bits[kind[i]]
-        if source[i] < 0 and bits & _OUTGOING:
-            source[i] = actor[i]
-        if bits & _PERSON_SALE:
-            target[i] = -1
-        elif target[i] < 0 and bits & _INCOMING:
-            target[i] = actor[i]
-        flag = 0
-        if drug[i] >= 0:
-            flag |= b.DRUG_DECLARED
-        else:
-            drug[i] = code_drug[i]
-        if platform[i] >= 0 or shop[i] >= 0:
-            flag |= b.ONLINE
-        if time[i] % b.DAY == 0:
-            flag |= b.DATE_ONLY
-        if prescription[i] != np.uint64(0):
-            flag |= b.PRESCRIPTION
-        if len(split_sale) > 0 and split_sale[i]:
-            flag |= b.SPLIT_SALE
-        if len(gift) > 0 and gift[i]:
-            flag |= b.GIFT
-        if len(month_only) > 0 and month_only[i]:
-            flag |= b.EXPIRY_MONTH_ONLY
-        if len(stated) > 0 and stated[i]:
-            flag |= b.QUANTITY_STATED
-        flags[i] = flag
-
-
-class Problems:
-    """The first thing wrong with each row of a batch: 0, or an index of ``kinds``."""
-
-    def __init__(self, count: int) -> None:
-        self.of_row = np.zeros(count, np.uint8)
-        self.kinds: list[tuple[str, str, str]] = [("", "", "")]  # column, reason, expected
-
-    def mark(self, wrong: Bool, column: str, reason: str, expected: str) -> None:
-        """Note a problem of the rows where ``wrong`` is set and nothing was wrong so far."""
-        if not wrong.any():
-            return
-        self.kinds.append((column, reason, expected))
-        np.copyto(self.of_row, np.uint8(len(self.kinds) - 1), where=wrong & (self.of_row == 0))
-
-
-class Tables:
-    """What an encoder remembers of texts, for one thread."""
-
-    def __init__(
-        self, vocabulary: Vocabulary, region_index: Callable[[str], int], pseudonyms: Pseudonyms
-    ) -> None:
-        def interned(interner: b.Interner) -> TextTable:
-            return TextTable(lambda texts: interner.ids(texts).astype(np.int64))
-
-        def parties(texts: Sequence[str]) -> Int64:
-            # A person's number where an enterprise is expected must not be stored either.
-            names = [pseudonyms.of(t) if is_identity_card(t) else t for t in texts]
-            return vocabulary.parties.ids(names).astype(np.int64)
-
-        def regions(texts: Sequence[str]) -> Int64:
-            return np.fromiter(map(region_index, texts), np.int64, len(texts))
-
-        def kinds(texts: Sequence[str]) -> Int64:
-            return np.fromiter(map(_kind, texts), np.int64, len(texts))
-
-        self.values = ValueReader()
-        self.codes = CodeKeys(vocabulary)
-        self.content = ContentHasher(vocabulary)
-        self.parties = TextTable(parties)
-        self.drugs = interned(vocabulary.drugs)
-        self.batches = interned(vocabulary.batches)
-        self.platforms = interned(vocabulary.platforms)
-        self.shops = interned(vocabulary.shops)
-        self.regions = TextTable(regions)
-        self.kinds = TextTable(kinds)
-
-
-def _kind(text: str) -> int:
-    # A spreadsheet that saw an empty cell writes bill number 201 as 201.0.
-    return int(parse_kind(text.removesuffix(".0")))
 
 
 class Assembly:
@@ -202,8 +76,8 @@ class Assembly:
         record_time = self._times("record_time", required=False)
         prescription = self._checked_only()
         flags = np.empty(rows, np.uint8)
-        _complete(
-            kind, time, _KIND_BITS, actor, source, target, drug, code.drug, platform, shop,
+        complete(
+            kind, time, KIND_BITS, actor, source, target, drug, code.drug, platform, shop,
             prescription, split_sale, gift, month_only, stated, flags,
         )  # fmt: skip
         event_ids, event_key = self._hashed("event_id")
@@ -299,7 +173,8 @@ class Assembly:
         # -2 tells "nothing stated" from "stated, and not in the table".
         region = self.tables.regions.payload(column, -2, np.int16)
         self.unknown_regions += int(np.count_nonzero(region == MISSING))
-        return np.maximum(region, np.int16(MISSING))
+        known: npt.NDArray[np.int16] = np.maximum(region, np.int16(MISSING))
+        return known
 
     def _truth(self, name: str) -> Bool:
         array = self.columns.get(name)
@@ -307,7 +182,8 @@ class Assembly:
             return _NOTHING
         values = self.tables.values.truth(array, name)
         self.problems.mark(values == BAD, name, f"bad_{name}", "true or false")
-        return values == 1
+        said: Bool = values == 1
+        return said
 
     def _days(self, name: str) -> tuple[Int32, Bool]:
         array = self.columns.get(name)
@@ -383,7 +259,7 @@ class Assembly:
 
     def _count_as_content(self, name: str, hashes: UInt64) -> None:
         with np.errstate(over="ignore"):
-            _add_extra(self._extra, hashes, np.uint64(hash64(name)))
+            add_extra(self._extra, hashes, np.uint64(hash64(name)))
 
     def _hashes(self, name: str) -> UInt64:
         """Return 64-bit hashes of a text column, 0 where it says nothing."""

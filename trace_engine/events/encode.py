@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trace_engine.events.assemble import Assembly, Problems, Tables
+from trace_engine.events.assemble import Assembly
 from trace_engine.events.batch import EventBatch, Vocabulary
 from trace_engine.events.hashing import ContentHasher
 from trace_engine.events.privacy import Pseudonyms
 from trace_engine.events.raw import RAW_ROWS, InputError, RawBatch, RejectList, raw_row
 from trace_engine.events.schema import REQUIRED
+from trace_engine.events.tables import Problems, Tables
 
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]

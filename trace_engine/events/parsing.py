@@ -66,7 +66,7 @@ def _digits(data: npt.NDArray[np.uint8], i: int, end: int) -> int:
 def _number(data: npt.NDArray[np.uint8], i: int, count: int) -> int:
     value = 0
     for k in range(i, i + count):
-        value = value * 10 + (np.int64(data[k]) - 48)
+        value = value * 10 + int(data[k]) - 48
     return value
 
 
@@ -251,7 +251,9 @@ def parse_date(text: str) -> tuple[int, bool] | None:
     return ordinal, day == 0
 
 
-_AMOUNT = re.compile(r"[¥￥]?\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?)\s*元?")
+_AMOUNT = re.compile(
+    r"[¥￥]?\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?)\s*元?"
+)
 
 
 def parse_decimal(text: str) -> Decimal | None:

@@ -56,9 +56,7 @@ def is_text(kind: pa.DataType) -> bool:
     """Return whether a type is text or a dictionary of text."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
-    return (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def validity(array: pa.Array) -> Bool:
@@ -121,7 +119,7 @@ def _find_texts(
     """
     unknown = 0
     mask = np.uint64(len(slots) - 1)
-    before = np.int64(-1)  # row whose text equals that of the row before
+    before = -1  # row whose text equals that of the row before
     for row in range(len(offsets) - 1):
         out[row] = -1
         if len(valid) > 0 and not valid[row]:
@@ -152,7 +150,7 @@ def _find_texts(
         slot = h & mask
         found = np.int32(-2)
         while slots[slot] >= 0:
-            number = slots[slot]
+            number = int(slots[slot])
             if hashes[number] == h and starts[number + 1] - starts[number] == length:
                 same = True
                 at = starts[number]
@@ -161,7 +159,7 @@ def _find_texts(
                         same = False
                         break
                 if same:
-                    found = number
+                    found = np.int32(number)
                     break
             slot = (slot + np.uint64(1)) & mask
         out[row] = found
@@ -188,7 +186,7 @@ def _insert_texts(
         slot = h & mask
         while slots[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
-        slots[slot] = number
+        slots[slot] = np.int32(number)
 
 
 class TextTable:

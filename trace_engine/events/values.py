@@ -280,9 +280,7 @@ def to_int32(
 
 
 @kernel
-def count_outside(
-    values: npt.NDArray[np.int64], low: int, high: int, allow_missing: bool
-) -> int:
+def count_outside(values: npt.NDArray[np.int64], low: int, high: int, allow_missing: bool) -> int:
     """Return how many values are not from ``low`` to ``high``."""
     wrong = 0
     for i in range(len(values)):
@@ -299,12 +297,16 @@ def _decimal_fen(array: pa.Array) -> Int64:
     words = words[wide.offset : wide.offset + len(wide)]
     low = words[:, 0]
     fits = words[:, 1] == (low >> 63)
-    low = np.clip(np.where(fits, low, np.where(words[:, 1] < 0, -_FARTHEST, _FARTHEST)), -(1 << 62), 1 << 62)
+    low = np.clip(
+        np.where(fits, low, np.where(words[:, 1] < 0, -_FARTHEST, _FARTHEST)), -(1 << 62), 1 << 62
+    )
     if scale <= 2:
         factor = 10 ** (2 - scale)
-        return np.clip(low, -_FARTHEST // factor, _FARTHEST // factor) * factor
+        fen: Int64 = np.clip(low, -_FARTHEST // factor, _FARTHEST // factor) * factor
+        return fen
     if scale > 18 + 2:
         return _from_float(wide.cast(pa.float64()), 100)
     divisor = 10 ** (scale - 2)
     magnitude = (np.abs(low) + divisor // 2) // divisor
-    return np.where(low < 0, -magnitude, magnitude)
+    rounded: Int64 = np.where(low < 0, -magnitude, magnitude)
+    return rounded

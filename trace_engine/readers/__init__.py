@@ -7,4 +7,12 @@ from trace_engine.readers.digest import file_digest
 from trace_engine.readers.source import open_events
 from trace_engine.readers.units import BATCH_ROWS, EventSource, Unit
 
-__all__ = ["BATCH_ROWS", "EventSource", "InputError", "RawBatch", "Unit", "file_digest", "open_events"]
+__all__ = [
+    "BATCH_ROWS",
+    "EventSource",
+    "InputError",
+    "RawBatch",
+    "Unit",
+    "file_digest",
+    "open_events",
+]

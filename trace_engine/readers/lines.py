@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trace_engine.core.kernel import kernel
+from trace_engine.events.linescan import BLANK, OPEN, scan_lines
 from trace_engine.events.privacy import Pseudonyms
 from trace_engine.events.raw import InputError, RejectList, raw_text
 from trace_engine.readers.formats import SAMPLE, open_bytes
@@ -27,55 +27,6 @@ JOINED_LINES = 100  # a quoted field may span so many lines, and no more
 JOINED_BYTES = 1 << 16
 
 _BOM = codecs.BOM_UTF8
-_NEWLINE, _QUOTE = 10, 34
-BLANK, OPEN = 1, 2  # what scan_lines says of a line
-
-
-@kernel
-def scan_lines(
-    data: npt.NDArray[np.uint8],
-    delimiter: int,
-    ends: npt.NDArray[np.int64],
-    marks: npt.NDArray[np.uint8],
-) -> int:
-    """Find the lines of ``data`` (which ends with a newline); returns how many are marked.
-
-    ``ends``: position of each newline. ``marks``: BLANK for lines of blanks only; OPEN for lines
-    that end inside a quoted field, taking them to begin outside one. ``delimiter`` -1: no quoting.
-    """
-    line = 0
-    marked = 0
-    blank = True
-    quoted = False
-    at_start = True  # of a field
-    for i in range(len(data)):
-        byte = data[i]
-        if byte == _NEWLINE:
-            ends[line] = i
-            mark = 0
-            if blank:
-                mark = BLANK
-            elif quoted:
-                mark = OPEN
-            marks[line] = mark
-            if mark != 0:
-                marked += 1
-            line += 1
-            blank = True
-            quoted = False
-            at_start = True
-            continue
-        if byte > 32:
-            blank = False
-        if delimiter < 0:
-            continue
-        if quoted:
-            if byte == _QUOTE:
-                quoted = False  # a doubled quote opens again at once
-        elif byte == _QUOTE and (at_start or (i > 0 and data[i - 1] == _QUOTE)):
-            quoted = True
-        at_start = byte == delimiter and not quoted
-    return marked
 
 
 @dataclass(slots=True)
@@ -291,9 +242,7 @@ class LineReader:
         joined_data = b"\n".join(kept) + b"\n" if kept else b""
         return Block(joined_data, np.array(rows, np.int64), np.array(lines, np.int64))
 
-    def _join(
-        self, data: bytes, start: int, ends: list[int], i: int
-    ) -> tuple[bytes | None, int]:
+    def _join(self, data: bytes, start: int, ends: list[int], i: int) -> tuple[bytes | None, int]:
         """Join line ``i`` with those behind it until its quoted field ends; None if it does not."""
         one = np.empty(1, np.int64)
         mark = np.empty(1, np.uint8)

@@ -42,9 +42,7 @@ class JsonBlocks:
         arrays, names = [], []
         for name, key in self._headers.items():
             chunked = table.column(key)
-            arrays.append(
-                chunked.combine_chunks() if chunked.num_chunks != 1 else chunked.chunk(0)
-            )
+            arrays.append(chunked.combine_chunks() if chunked.num_chunks != 1 else chunked.chunk(0))
             names.append(name)
         return pa.RecordBatch.from_arrays(arrays, names), block.rows
 

@@ -90,7 +90,9 @@ def parquet_units(path: str, batch_rows: int) -> list[Unit]:
                 f"{path}：列 {header} 的类型为 {kind}：20 位追溯码无法用浮点数表示，应为文本",
             )
     labels = [
-        headers[name] for name in LABELS if name in headers and is_text(schema.field(headers[name]).type)
+        headers[name]
+        for name in LABELS
+        if name in headers and is_text(schema.field(headers[name]).type)
     ]
     units: list[Unit] = []
     first_row = 1

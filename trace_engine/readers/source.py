@@ -48,7 +48,7 @@ def _units_of(
     path: str, form: str, batch_rows: int, sink: RejectSink, first_unit: int
 ) -> list[Unit]:
     try:
-        if os.path.getsize(path) == 0:
+        if Path(path).stat().st_size == 0:
             raise InputError(f"{path}: the file is empty (0 bytes)", f"{path}：文件为空（0 字节）")
         found = recognise(path) if form == "auto" else form
         if found == "parquet":
@@ -75,7 +75,7 @@ def find_files(names: Iterable[str]) -> list[str]:
 
 
 def _expand(name: str) -> list[str]:
-    if os.path.isdir(name):
+    if Path(name).is_dir():
         files = _files_below(name)
         if not files:
             raise InputError(
@@ -84,19 +84,17 @@ def _expand(name: str) -> list[str]:
                 f"{name}：文件夹内没有事件文件（.parquet、.csv、.tsv、.ndjson、.jsonl，可带 .gz 或 .zst）",
             )
         return files
-    if os.path.exists(name):
+    if Path(name).exists():
         return [name]
     if not glob.has_magic(name):
         raise InputError(f"{name}: no such file or folder", f"{name}：找不到文件或文件夹")
-    matches = sorted(glob.glob(name, recursive=True))
-    files = [path for path in matches if os.path.isfile(path)]
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - an absolute pattern is fine here
+    files = [path for path in matches if Path(path).is_file()]
     if not files:
-        for folder in (path for path in matches if os.path.isdir(path)):
+        for folder in (path for path in matches if Path(path).is_dir()):
             files.extend(_files_below(folder))
     if not files:
-        raise InputError(
-            f"{name}: no file matches this pattern", f"{name}：没有文件与此模式相符"
-        )
+        raise InputError(f"{name}: no file matches this pattern", f"{name}：没有文件与此模式相符")
     return files
 
 

@@ -125,9 +125,7 @@ class JsonUnit(TextUnit):
             yield from self._cut(batch, rows)
 
 
-def text_units(
-    path: str, form: str, batch_rows: int, sink: RejectSink, number: int
-) -> list[Unit]:
+def text_units(path: str, form: str, batch_rows: int, sink: RejectSink, number: int) -> list[Unit]:
     """Return the unit of a text file; none if it holds only a header.
 
     Raises :class:`InputError` where it has no header, or required columns are missing.
