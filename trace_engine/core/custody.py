@@ -21,7 +21,7 @@ from trace_engine.core.codetable import (
     SALE_DATE_ONLY,
     SPLIT_OPEN,
 )
-from trace_engine.core.kernel import inlined
+from trace_engine.core.kernel import kernel
 from trace_engine.core.owners import (
     Owners,
     owned_before,
@@ -67,7 +67,7 @@ WAITING = np.dtype(
 )
 
 
-@inlined
+@kernel
 def certainly_after(
     seconds: np.int64, date_only: bool, earlier: np.int64, earlier_date_only: bool, skew: np.int64
 ) -> bool:
@@ -77,7 +77,7 @@ def certainly_after(
     return seconds - earlier > 2 * skew
 
 
-@inlined
+@kernel
 def enqueue(
     queue: Records,
     bounds: Ints,
@@ -98,7 +98,7 @@ def enqueue(
     bounds[1] = tail + 1
 
 
-@inlined
+@kernel
 def hop(
     line: np.void,
     e: np.void,
@@ -142,7 +142,7 @@ def hop(
     return signal
 
 
-@inlined
+@kernel
 def take_back(line: np.void, owners: Owners, receiver: np.int32) -> np.uint32:
     """Move ownership back to ``receiver`` without a hop; return the signals."""
     if receiver < 0:
@@ -173,7 +173,7 @@ def take_back(line: np.void, owners: Owners, receiver: np.int32) -> np.uint32:
     return np.uint32(0)
 
 
-@inlined
+@kernel
 def source_signal(
     line: np.void, owners: Owners, parties: Records, giver: np.int32, group: np.int32
 ) -> np.uint32:
@@ -191,7 +191,7 @@ def source_signal(
     return checked | np.uint32(sig.NO_SOURCE)
 
 
-@inlined
+@kernel
 def ship(
     line: np.void,
     row: np.int64,
@@ -259,7 +259,7 @@ def ship(
     return signal
 
 
-@inlined
+@kernel
 def receive(
     line: np.void,
     row: np.int64,
@@ -322,7 +322,7 @@ def receive(
     return signal
 
 
-@inlined
+@kernel
 def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records) -> np.uint32:
     """Sold, injected or dispensed to a person."""
     giver, quantity = e.source, np.int64(e.quantity)
@@ -360,7 +360,7 @@ def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records
     return signal
 
 
-@inlined
+@kernel
 def apply(
     seq: np.int64,
     row: np.int64,

@@ -155,16 +155,16 @@ class EventLog:
                 out[position] = value
         return out
 
-    def paths(self, seqs: Int64) -> tuple[Int64, Int64]:
+    def paths(self, seqs: Int64, longest: int | None = LONGEST_PATH) -> tuple[Int64, Int64]:
         """Return the events of each code up to and with each number: (offsets (m+1,), numbers).
 
-        Oldest first; at most ``LONGEST_PATH`` latest ones.
+        Oldest first; at most ``longest`` latest ones (None: all).
         """
         frontier = np.asarray(seqs, np.int64)
         owner = np.arange(len(frontier))
         found = [frontier]
         owners = [owner]
-        for _ in range(LONGEST_PATH - 1):
+        while longest is None or len(found) < longest:
             before = self.column("previous", frontier)
             alive = before >= 0
             if not alive.any():

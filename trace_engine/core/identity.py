@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +9,14 @@ import numpy.typing as npt
 
 from trace_engine.core.codetable import mix
 from trace_engine.core.kernel import kernel
+from trace_engine.events.encode import content_key_rows
 from trace_engine.events.batch import COLUMN_TYPES, DAY, MISSING_TIME, EventBatch, Vocabulary
 
 NEW, SEEN_NOW, SEEN_BEFORE = 0, 1, 2
 _BLOCK = 32
 
 # What two rows must share to be one event: every column but the upload time and derived keys.
-_CONTENT = [name for name in COLUMN_TYPES if name not in ("record_time", "content_key")]
+_CONTENT = [name for name in COLUMN_TYPES if name != "record_time"]
 
 
 @kernel
@@ -175,39 +175,15 @@ class IdentityTable:
         return Admission(np.flatnonzero(keep), all_duplicates, all_conflicts)
 
 
-def content_text(batch: EventBatch, row: int, vocabulary: Vocabulary) -> str:
-    """Return the content of one row as text that does not depend on numbers given on arrival."""
-    v = vocabulary
-    parts: list[str] = []
-    for name in _CONTENT:
-        value = int(getattr(batch, name)[row])
-        if name in ("actor", "source", "target"):
-            parts.append(v.parties.text(value))
-        elif name in ("drug", "code_drug"):
-            parts.append(v.drugs.text(value))
-        elif name == "batch_no":
-            parts.append(v.batches.text(value))
-        elif name == "platform":
-            parts.append(v.platforms.text(value))
-        elif name == "shop":
-            parts.append(v.shops.text(value))
-        elif name == "code":
-            parts.append(v.code_text(value))
-        else:
-            parts.append(str(value))
-    return "\x1f".join(parts)
-
-
 def _settle(
     batch: EventBatch, rows: npt.NDArray[np.int64], vocabulary: Vocabulary
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return (duplicates, conflicts) among rows of one key with more than one content."""
-
-    def rank(row: int) -> tuple[int, str]:
-        text = content_text(batch, row, vocabulary)
-        return int(batch.time[row]), hashlib.sha256(text.encode()).hexdigest()
-
-    ranked = sorted((rank(int(r)), int(batch.record_time[r]), int(r)) for r in rows)
+    keys = content_key_rows(batch, rows, vocabulary)
+    ranked = sorted(
+        ((int(batch.time[row]), int(key)), int(batch.record_time[row]), int(row))
+        for row, key in zip(rows, keys, strict=True)
+    )
     kept = ranked[0][0]
     duplicates = [row for content, _, row in ranked[1:] if content == kept]
     conflicts = [row for content, _, row in ranked if content != kept]

@@ -2,8 +2,8 @@
 
 numba's own cache has three faults for us: it does not notice an edited callee in another module, it
 makes a package unimportable where nothing is writable, and it lives beside the sources. Here the
-cache folder is named by a hash of every source file of ``trace_engine``: any edit means a new
-folder. Where no folder can be written, kernels compile in memory, with one warning.
+cache folder is named by a hash of every source file a kernel can depend on: any edit of those means
+a new folder. Where no folder can be written, kernels compile in memory, with one warning.
 """
 
 from __future__ import annotations
@@ -17,18 +17,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+# Modules without kernels whose constants are compiled into kernels.
+_CONSTANTS = {"core/signals.py", "events/batch.py", "events/kinds.py"}
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 @lru_cache(maxsize=1)
 def source_hash() -> str:
-    """Return 16 hex digits naming the package's sources."""
+    """Return 16 hex digits naming the sources that compiled code can depend on.
+
+    Those are the modules that hold kernels, and those whose constants kernels take in.
+    """
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        name = path.relative_to(root).as_posix()
+        if name in _CONSTANTS or b"@kernel" in source or b"@inlined" in source:
+            digest.update(name.encode())
+            digest.update(source)
     return digest.hexdigest()[:16]
 
 

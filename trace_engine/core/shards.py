@@ -22,7 +22,7 @@ Runner = Callable[[Callable[[int], None], Iterable[int]], None]
 
 PACK_ROWS = 1 << 16
 
-_SPREAD: dict[str, Any] = {
+SPREAD: dict[str, Any] = {
     "signal": np.uint32,
     "hops": np.uint8,
     "crossings": np.uint8,
@@ -130,8 +130,23 @@ class CodeShards:
 
         ``wanted`` (n,) leaves rows out; ``run`` calls a function for each shard, in threads or not.
         """
-        n = len(batch)
-        columns = columns_of(batch)
+        return self.step_columns(
+            columns_of(batch), seq_base, last_day, reference, parties, settings, run, wanted
+        )
+
+    def step_columns(
+        self,
+        columns: Columns,
+        seq_base: int,
+        last_day: int,
+        reference: Reference,
+        parties: npt.NDArray[np.void],
+        settings: Settings,
+        run: Runner,
+        wanted: npt.NDArray[np.bool_] | None = None,
+    ) -> Custody:
+        """Like :meth:`step`, for columns that are no batch."""
+        n = len(columns.time)
         rows = np.empty(n, np.int64)
         position = np.empty(n, np.int64)
         bounds = np.zeros(SHARDS + 1, np.int64)
@@ -178,7 +193,7 @@ class CodeShards:
             )
 
         run(step_one, range(SHARDS))
-        columns_out = {name: np.empty(n, dtype) for name, dtype in _SPREAD.items()}
+        columns_out = {name: np.empty(n, dtype) for name, dtype in SPREAD.items()}
 
         def unpack_some(at: int) -> None:
             unpack(results, position, at, min(at + PACK_ROWS, n), *columns_out.values())
