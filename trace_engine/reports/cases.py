@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.reports import timeline
-from trace_engine.reports.words import JURISDICTIONS, UNITS, word
+from trace_engine.reports.words import UNITS, word
 
 CASES = 3
 MOST_CANDIDATES = 300  # findings whose evidence is parsed in search of cases
@@ -55,6 +55,28 @@ def path_of(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the events of a finding's code, in order."""
     path = evidence.get("path")
     return [event for event in path if isinstance(event, dict)] if isinstance(path, list) else []
+
+
+def accused(path: Sequence[Mapping[str, Any]], event_ids: Sequence[str] | None) -> set[str]:
+    """Return the events of a path to be marked: those that made the finding true.
+
+    A finding on one code rests on its whole path; then it is the last event that fired.
+    """
+    ids = {str(event.get("event_id")) for event in path} & set(event_ids or ())
+    if len(ids) == len(path):
+        return {str(event.get("event_id")) for event in path[-1:]}
+    return ids
+
+
+def bureau(row: Mapping[str, Any], lang: str) -> str:
+    """Return the authority that must act on a finding; findings carry its Chinese name."""
+    if lang == "zh" or not row["jurisdiction"]:
+        return str(row["jurisdiction"] or "")
+    from trace_engine.registry.jurisdiction import responsible_bureau
+    from trace_engine.registry.types import ENTERPRISE_TYPE_NAMES, EnterpriseType
+
+    kind = ENTERPRISE_TYPE_NAMES.get(str(row["subject_type"]), EnterpriseType.UNKNOWN)
+    return responsible_bureau(kind, str(row["region"] or ""), "en")
 
 
 def _candidates(findings: pa.Table, sellers: pa.Table) -> pa.Table:
@@ -147,10 +169,7 @@ def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:
         facts.append(Fact("Amount" if english else "涉及金额", f"¥{row['amount']:,.2f}"))
     facts += [
         Fact("Basis" if english else "依据", str(row["basis"] or "")),
-        Fact(
-            "To act" if english else "处置机关",
-            word(JURISDICTIONS, row["jurisdiction"], lang),
-        ),
+        Fact("To act" if english else "处置机关", bureau(row, lang)),
         Fact("Finding" if english else "线索编号", str(row["finding_id"]), mono=True),
     ]
     return Case(
@@ -159,6 +178,6 @@ def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:
         subject=names.get(subject) or subject,
         explanation=str(row["explanation_en"] if english else row["explanation_zh"]),
         other="" if english else str(row["explanation_en"] or ""),
-        timeline=timeline.build(row["path"], set(row["event_ids"] or ()), lang),
+        timeline=timeline.build(row["path"], accused(row["path"], row["event_ids"]), lang),
         facts=[fact for fact in facts if fact.value],
     )

@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.reports import timeline
-from trace_engine.reports.cases import amount_text, parse_evidence, path_of
+from trace_engine.reports.cases import accused, amount_text, bureau, parse_evidence, path_of
 from trace_engine.reports.view import CONTRIBUTION, REASON_SEPARATORS
 from trace_engine.reports.words import (
     ENTERPRISE_TYPES,
     EVIDENCE,
     FAMILIES,
-    JURISDICTIONS,
     TIERS,
     UNITS,
     word,
@@ -74,7 +73,7 @@ def finding_text(row: Mapping[str, Any], lang: str) -> list[str]:
                 ("严重度", "severity", f"{row['severity']:.2f}"),
                 ("涉及金额", "amount", amount),
                 ("依据", "basis", row["basis"]),
-                ("处置机关", "to act", word(JURISDICTIONS, row["jurisdiction"], lang)),
+                ("处置机关", "to act", bureau(row, lang)),
                 ("事件", "events", _list_of(row["event_ids"], lang)),
                 ("策略", "policy", row["policy_version"]),
             ],
@@ -85,7 +84,7 @@ def finding_text(row: Mapping[str, Any], lang: str) -> list[str]:
     if path:
         heading = "Path of the code" if lang == "en" else "追溯码流转"
         lines += ["", f"{heading} {row['code'] or ''}".rstrip(), ""]
-        lines += timeline.as_text(timeline.build(path, set(row["event_ids"] or ()), lang), lang)
+        lines += timeline.as_text(timeline.build(path, accused(path, row["event_ids"]), lang), lang)
     return lines
 
 
@@ -157,13 +156,16 @@ def code_text(
     code: str, path: Sequence[Mapping[str, Any]], findings: pa.Table, lang: str
 ) -> list[str]:
     """Return the path of one code and the findings that name it."""
-    accused = {
-        event for events in findings.column("event_ids").to_pylist() for event in events or ()
-    }
+    fired = set().union(
+        *(
+            accused(path_of(parse_evidence(row["evidence"])), row["event_ids"])
+            for row in findings.select(["evidence", "event_ids"]).to_pylist()
+        )
+    )
     heading = f"Trace code {code}" if lang == "en" else f"追溯码 {code}"
     lines = [heading, ""]
     if path:
-        lines += timeline.as_text(timeline.build(path, accused, lang), lang)
+        lines += timeline.as_text(timeline.build(path, fired, lang), lang)
     else:
         lines.append("  no event of it is known" if lang == "en" else "  没有该码的事件")
     return lines + _finding_lines(findings, lang)

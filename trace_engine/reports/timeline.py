@@ -132,6 +132,9 @@ def build(
         if event.get("kind") in _PERSON_KINDS and target is None:
             order.setdefault(PERSON, ("a person" if lang == "en" else "消费者/患者", ""))
             keys = (keys[0], PERSON)
+        if event.get("kind") == "consumer_return" and source is None:
+            order.setdefault(PERSON, ("a person" if lang == "en" else "消费者/患者", ""))
+            keys = (PERSON, keys[1])
         sides.append(keys)
     lanes = _lanes(order, lang)
     index = {lane.key: i for i, lane in enumerate(lanes)}

@@ -74,11 +74,6 @@ TIERS: dict[str, Word] = {
     "A": Word("低风险", "low"),
 }
 
-JURISDICTIONS: dict[str, Word] = {
-    "health_insurance": Word("医疗保障部门", "health insurance authority"),
-    "health_commission": Word("卫生健康部门", "health commission"),
-}
-
 SKIP_REASONS: dict[str, Word] = {
     "no_registry": Word("没有登记数据", "no registry"),
     "no_drug": Word("品种不明", "drug unknown"),
