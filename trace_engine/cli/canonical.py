@@ -62,7 +62,7 @@ class Converter:
     def _column(self, name: str, events: EventBatch, rows: pa.RecordBatch) -> pa.Array:
         """Return one column; null where the source does not state it."""
         if name in _STRINGS:
-            text = events.strings.column(name).combine_chunks()
+            text = events.compact_strings().column(name).combine_chunks()
             if name != "event_id":
                 return text
             # A row without an id gets a name from its content for evidence: it is not its id.

@@ -42,18 +42,19 @@ def events_of_code(folder: Path, code: str) -> list[dict[str, Any]] | None:
 def _scan(
     paths: list[str], code: str, run: Mapping[str, Any], progress: Progress
 ) -> list[dict[str, Any]]:
+    """Read all inputs, keep the rows of one code, and let an engine put them in order."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from trace_engine.events.batch import EventBatch, Vocabulary
-    from trace_engine.events.encode import Encoder
+    from trace_engine.engine import Engine
     from trace_engine.events.raw import RawBatch
     from trace_engine.events.values import as_text
+    from trace_engine.evidence.paths import path_events
+    from trace_engine.policy import Policy
     from trace_engine.readers import open_events
 
-    vocabulary = Vocabulary()
-    encoder = Encoder(vocabulary)
-    found: list[EventBatch] = []
+    engine = Engine(_registry(run), Policy.load(), lateness_days=None)
     rows = 0
     source = open_events(paths, format=str(run.get("format") or "auto"))
     for raw in source.batches():
@@ -63,67 +64,26 @@ def _scan(
             continue
         text = as_text(raw.batch.column("code"), "code").cast(pa.string())
         mask = pc.fill_null(pc.match_substring(text, code), False)
-        if not pc.any(mask).as_py():
-            continue
-        picked = RawBatch(raw.batch.filter(mask), raw.path, raw.first_row)
-        batch = encoder.encode(picked).batch
-        key = vocabulary.code_key(code)
-        if key is not None and len(batch):
-            found.append(batch.take((batch.code == key).nonzero()[0]))
-    return _path(found, vocabulary, _names(run)) if found else []
+        if pc.any(mask).as_py():
+            picked = RawBatch(raw.batch.filter(mask), raw.path, raw.first_row)
+            batch = engine.encoder.encode(picked).batch
+            key = engine.vocabulary.code_key(code)
+            if key is not None:
+                engine.process(batch.take(np.flatnonzero(batch.code == np.uint64(key))))
+    engine.finish()
+    if not len(engine.log):
+        return []
+    everything = np.arange(len(engine.log), dtype=np.int64)
+    last = np.setdiff1d(everything, engine.log.column("previous", everything))
+    _, ordered = engine.log.paths(last[-1:], None)
+    return path_events(ordered, engine.log, engine.vocabulary, engine.view)
 
 
-def _names(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return name and registered region of enterprises, from the registry the run used."""
+def _registry(run: Mapping[str, Any]) -> Any:
+    """Return the registry that the run used; an empty one where it is gone."""
     from trace_engine.registry import Registry, RegistryError
 
     try:
-        table = Registry.load(run.get("registry") or None).table("enterprises")
+        return Registry.load(run.get("registry") or None)
     except RegistryError:
-        return {}
-    if table is None:
-        return {}
-    columns = [
-        table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
-        for name in ("enterprise_id", "name", "region")
-    ]
-    return {i: (name or "", region or "") for i, name, region in zip(*columns, strict=True) if i}
-
-
-def _path(
-    found: list[Any], vocabulary: Any, names: Mapping[str, tuple[str, str]]
-) -> list[dict[str, Any]]:
-    import numpy as np
-
-    from trace_engine.events.batch import DATE_ONLY, EventBatch
-    from trace_engine.events.kinds import INFO, EventKind
-    from trace_engine.registry.regions import load_regions
-
-    batch = EventBatch.concat(found)
-    order = np.lexsort((batch.event_key, batch.time))
-    _, first = np.unique(batch.event_key[order], return_index=True)
-    batch = batch.take(order[np.sort(first)].astype(np.int64))
-    regions = load_regions()
-    path: list[dict[str, Any]] = []
-    strings = batch.strings.select(["event_id", "bill_code"]).to_pylist()
-    for i, text in enumerate(strings):
-        info = INFO[EventKind(int(batch.kind[i]))]
-        event: dict[str, Any] = {
-            "event_id": text["event_id"],
-            "bill_code": text["bill_code"],
-            "time": str(np.datetime64(int(batch.time[i]), "us").astype("datetime64[s]")),
-            "date_only": bool(batch.flags[i] & DATE_ONLY),
-            "kind": info.name,
-            "kind_zh": info.title_zh,
-            "actor": vocabulary.parties.text(int(batch.actor[i])),
-            "price": None if batch.price[i] < 0 else int(batch.price[i]) / 100,
-        }
-        for side in ("source", "target"):
-            party = vocabulary.parties.text(int(getattr(batch, side)[i]))
-            name, registered = names.get(party, ("", ""))
-            stated = int(getattr(batch, f"{side}_region")[i])
-            event[side] = party or None
-            event[f"{side}_name"] = name or None
-            event[f"{side}_region"] = registered or (regions.code(stated) if stated >= 0 else None)
-        path.append(event)
-    return path
+        return Registry()
