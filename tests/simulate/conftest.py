@@ -36,6 +36,18 @@ class World:
         return str(self.enterprises[party]["region"])[:2]
 
 
+def bracketed(code: str) -> str:
+    """Return a GS1 code with brackets, however it was scanned; any other code as it is."""
+    if len(code) == 30 and code.isdigit() and code[:2] + code[16:18] == "0121":
+        return f"(01){code[2:16]}(21){code[18:]}"
+    return code
+
+
+def drug_of(code: str) -> str:
+    """Return the drug_id in a sound code."""
+    return code[4:18] if code.startswith("(01)") else code[:7]
+
+
 def read_csv(path: Path) -> list[Row]:
     with path.open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -46,6 +58,7 @@ def read_world(folder: Path, summary: Summary) -> World:
     by_code: dict[str, list[Row]] = defaultdict(list)
     by_id: dict[str, Row] = {}
     for row in events:
+        row["code"] = bracketed(row["code"])
         if row["event_id"] not in by_id:
             by_id[row["event_id"]] = row
             by_code[row["code"]].append(row)

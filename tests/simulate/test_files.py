@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from tests.simulate.conftest import World, read_csv
+from tests.simulate.conftest import World, drug_of, read_csv
 from trace_engine.events.kinds import NAMES
 from trace_engine.events.schema import COLUMNS
 from trace_engine.registry.identifiers import (
@@ -111,8 +111,8 @@ def test_identifiers_are_well_formed(world: World) -> None:
 
 
 def _sound(code: str) -> bool:
-    if code.startswith("01"):
-        return len(code) == 30 and bool(check_gtin(code[2:16])) and code[16:18] == "21"
+    if code.startswith("(01)"):
+        return len(code) == 34 and bool(check_gtin(drug_of(code))) and code[18:22] == "(21)"
     return bool(check_national_code(code))
 
 

@@ -8,9 +8,10 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.simulate.conftest import World
+from tests.simulate.conftest import World, bracketed, drug_of
 from trace_engine.simulate.cities import CITIES, distances
 
 SALES = {"retail_sale", "dispensing", "vaccination"}
@@ -125,7 +126,7 @@ def test_quotas_and_the_online_ban_are_kept(
             if row["event_type"] not in SALES:
                 continue
             code = row["code"]
-            drug = world.drugs[code[2:16] if code.startswith("01") else code[:7]]
+            drug = world.drugs[drug_of(code)]
             if "ephedrine_compound" in drug["classes"]:
                 assert row["buyer_id"] is not None
                 bought[row["buyer_id"]] += row["quantity"]
@@ -149,6 +150,13 @@ def test_bills_hold_many_packs_and_one_price(world: World) -> None:
         assert (
             len({(r["from_id"], r["to_id"], r["event_time"], r["unit_price"]) for r in rows}) == 1
         )
+
+
+def test_a_gs1_code_is_printed_in_two_ways(world: World) -> None:
+    printed = pq.read_table(world.folder / "events", columns=["code"]).column("code").to_pylist()
+    with_brackets = {c for c in printed if c.startswith("(01)")}
+    without = {bracketed(c) for c in printed if not c.startswith("(01)")}
+    assert len(with_brackets & without) > 50
 
 
 def test_the_noise_is_there(world: World) -> None:
@@ -176,7 +184,7 @@ def test_twins_look_like_what_they_are_twins_of(world: World) -> None:
             assert "return_receipt" in kinds
         elif twin["kind"] == "split_sale":
             parts = [r for r in rows if r["split_sale"]]
-            units = int(world.drugs[_drug(rows[0]["code"])]["pack_spec"].split("/")[0][:-1])
+            units = int(world.drugs[drug_of(rows[0]["code"])]["pack_spec"].split("/")[0][:-1])
             assert len(parts) >= 2
             assert sum(r["quantity"] for r in parts) <= units
         elif twin["kind"] == "registered_warehouse_dispatch":
@@ -201,7 +209,3 @@ def test_twins_look_like_what_they_are_twins_of(world: World) -> None:
             times = {world.by_id[e]["event_time"] for e in twin["event_ids"]}
             assert len(times) == 1
             assert times.pop().time() == dt.time(0)
-
-
-def _drug(code: str) -> str:
-    return code[2:16] if code.startswith("01") else code[:7]

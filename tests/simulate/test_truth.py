@@ -7,7 +7,7 @@ import itertools
 from collections import Counter, defaultdict
 from typing import Any
 
-from tests.simulate.conftest import World, read_csv
+from tests.simulate.conftest import World, drug_of, read_csv
 
 VIOLATIONS = {
     "repeated_transfer", "cross_region_resale", "rapid_turnover", "ownership_cycle",
@@ -162,10 +162,10 @@ def test_prices_are_below_cost_or_far_below_the_market(world: World) -> None:
     for code, rows in world.by_code.items():
         for row in rows:
             if row["event_type"] == "retail_sale" and code not in world.touched:
-                prices[row["code"][:7]].append(float(row["unit_price"]))
+                prices[drug_of(row["code"])].append(float(row["unit_price"]))
     for case in cases(world, "abnormal_low_price"):
         for row in planted(world, case):
-            market = sorted(prices[row["code"][:7]])
+            market = sorted(prices[drug_of(row["code"])])
             assert len(market) >= 60
             assert float(row["unit_price"]) < 0.7 * market[len(market) // 2]
 
@@ -176,7 +176,9 @@ def test_quotas_are_broken_by_one_person(world: World) -> None:
             rows = [r for c in case["codes"] for r in world.by_code[c] if r["event_type"] in SALES]
             assert len({r["buyer_id"] for r in rows}) == 1
             assert sum(r["quantity"] for r in rows) > limit
-            assert all("ephedrine_compound" in world.drugs[r["code"][:7]]["classes"] for r in rows)
+            assert all(
+                "ephedrine_compound" in world.drugs[drug_of(r["code"])]["classes"] for r in rows
+            )
             last = max(r["event_time"] for r in rows)
             assert last - min(r["event_time"] for r in rows) < dt.timedelta(days=7)
             assert world.by_id[case["event_ids"][-1]]["from_id"] == case["seller_id"]
@@ -196,7 +198,7 @@ def test_rules_on_place_category_recall_and_licence(world: World) -> None:
     }
     for case in cases(world, "recalled_sale"):
         for row in planted(world, case):
-            drug = row["code"][2:16] if row["code"].startswith("01") else row["code"][:7]
+            drug = drug_of(row["code"])
             effective = dt.date.fromisoformat(recalls[drug, row["batch_no"]])
             assert row["event_time"].date() >= effective + dt.timedelta(days=4)
     for case in cases(world, "unlicensed_party"):
@@ -217,5 +219,5 @@ def test_quality_cases_are_what_they_say(world: World) -> None:
             assert lag > dt.timedelta(days=7) or lag < dt.timedelta(0)
     for case in cases(world, "unknown_product"):
         for row in planted(world, case):
-            identifier = row["code"][:7]
+            identifier = drug_of(row["code"])
             assert identifier not in world.drugs or row["drug_id"] != identifier

@@ -3,8 +3,8 @@
 * national code ``8`` + 19 digits (7-digit identifier, 9-digit serial, 4 check digits): the number
   of its last 19 digits. The four check digits are encrypted in reality and not computable; here
   they are a hash of the rest, so that they look as irregular as real ones.
-* GS1 element string ``01`` + GTIN-14 + ``21`` + 12-digit serial: ``GS1_BASE`` + drug × 10^12 +
-  serial.
+* GS1 ``(01)`` + GTIN-14 + ``(21)`` + 12-digit serial: ``GS1_BASE`` + drug × 10^12 + serial. Some
+  scanners leave the brackets out: one code, two spellings.
 * anything else (typing errors): ``OTHER_BASE`` + its number in a list of texts.
 """
 
@@ -93,19 +93,29 @@ def gtin(body: str) -> str:
     return body + str(-total % 10)
 
 
-def code_texts(codes: UInt64, gtins: Sequence[str], others: Sequence[str]) -> pa.Array:
-    """Return the printed form of ``codes`` (``gtins`` by drug number, ``others`` by number)."""
+def code_texts(
+    codes: UInt64,
+    gtins: Sequence[str],
+    others: Sequence[str],
+    bare: npt.NDArray[np.bool_] | None = None,
+) -> pa.Array:
+    """Return the printed form of ``codes`` (``gtins`` by drug number, ``others`` by number).
+
+    ``bare`` says which GS1 codes are printed without brackets; none by default.
+    """
     plain = codes < np.uint64(GS1_BASE)
     result = text_array(digits(np.where(plain, codes, np.uint64(0)), 19, b"8"))
     if plain.all():
         return result
     rare = np.flatnonzero(~plain)
+    unbracketed = np.zeros(len(rare), np.bool_) if bare is None else bare[rare]
     texts = []
-    for value in codes[rare].tolist():
+    for value, naked in zip(codes[rare].tolist(), unbracketed.tolist(), strict=True):
         if value >= OTHER_BASE:
             texts.append(others[value - OTHER_BASE])
-        else:
-            drug, serial = divmod(value - GS1_BASE, 10**12)
-            texts.append(f"01{gtins[drug]}21{serial:012d}")
+            continue
+        drug, serial = divmod(value - GS1_BASE, 10**12)
+        first, second = ("01", "21") if naked else ("(01)", "(21)")
+        texts.append(f"{first}{gtins[drug]}{second}{serial:012d}")
     mask = pa.array(~plain)
     return pc.replace_with_mask(result, mask, pa.array(texts, pa.string()))

@@ -69,7 +69,9 @@ class Desk:
         else:
             weight = weight * np.array([having in c for c in self.market.drug_classes])
         if popular:
-            weight = np.where(weight >= np.sort(weight)[-max(3, len(weight) // 20)], weight, 0.0)
+            # So few that each has the honest sales that make a market price.
+            number = max(1, self.market.sellers_planned // 1000)
+            weight = np.where(weight >= np.sort(weight)[-number], weight, 0.0)
         return int(self.rng.choice(len(weight), p=weight / weight.sum()))
 
     def codes(self, drug: int, count: int) -> list[int]:

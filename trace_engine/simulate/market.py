@@ -164,6 +164,7 @@ class Market:
         self.month_expiry = draw[1] < 0.08
         self.no_price = (draw[2] < 0.06) & (self.type == WHOLESALER)
         self.no_region = draw[3] < 0.05
+        self.bare_gs1 = draw[3] > 0.8  # scanners that print GS1 codes without brackets
         # A clock that is off by up to ten minutes, seconds.
         self.skew = np.where(draw[4] < 0.08, rng.integers(-600, 601, n), 0)
         # Head offices that upload for their stores.

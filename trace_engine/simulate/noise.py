@@ -131,9 +131,9 @@ def misread(
         elif way == 1:
             text = text[:place] + text[place] + text[place:]  # a digit doubled
         elif way == 2:
-            text = text[:place] + "OIlB"[int(rng.integers(0, 4))] + text[place + 1 :]
+            text = text[:place] + "OISB"[int(rng.integers(0, 4))] + text[place + 1 :]
         else:
-            text = str(int(rng.integers(1, 8))) + text[1:]  # another header
+            text = str(int(rng.integers(1, 8))) + text[1:]  # another header or application
         out[i] = code_numbers.OTHER_BASE + len(market.other_codes)
         market.other_codes.append(text)
     return out

@@ -153,7 +153,9 @@ class Texts:
             "event_time": pa.array(time, pa.timestamp("us")),
             "record_time": pa.array(time + lag, pa.timestamp("us")),
             "event_type": self.kind.take(pa.array(rows["kind"])),
-            "code": code_numbers.code_texts(rows["code"], m.gtins, m.other_codes),
+            "code": code_numbers.code_texts(
+                rows["code"], m.gtins, m.other_codes, m.bare_gs1[known]
+            ),
             "pack_level": pa.array(np.ones(len(rows), np.int8)),
             "actor_id": _look_up(self.party, rows["actor"]),
             "from_id": _look_up(self.party, rows["source"]),
