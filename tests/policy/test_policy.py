@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trace_engine.policy import Policy, PolicyError
 from trace_engine.policy.files import policies_folder
@@ -241,8 +244,17 @@ def test_wrong_files_are_refused_with_their_line(tmp_path: Path, case: str) -> N
 
 def test_two_limits_of_one_day_are_refused(tmp_path: Path) -> None:
     entry = '[[quotas]]\nclass = "a"\nsource = "s"\neffective_from = 2026-01-0{}\nper_sale = 2\n'
-    with pytest.raises(PolicyError, match="two limits of a"):
+    with pytest.raises(PolicyError, match=r"mine\.toml:8: quotas: found a second limit of a"):
         load(tmp_path, entry.format(1) + entry.format(2))
+
+
+def test_one_rule_id_twice_is_refused(tmp_path: Path) -> None:
+    entry = (
+        '[[rules]]\nid = "mine"\nlist = "online_ban"\ntitle_zh = "甲"\ntitle_en = "a"\n'
+        'source = "s"\neffective_from = 2026-01-01\n'
+    )
+    with pytest.raises(PolicyError, match=r"mine\.toml:10: rules: found the id 'mine'"):
+        load(tmp_path, entry + entry)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -263,3 +275,26 @@ def test_a_policy_cannot_extend_itself(tmp_path: Path) -> None:
 def test_shipped_policies_are_found_by_name() -> None:
     assert Policy.load("default").version == Policy.load().version
     assert (policies_folder() / "lists").is_dir()
+
+
+DEFAULT_TEXT = (policies_folder() / "lists" / "restricted.toml").read_text("utf-8") + (
+    (policies_folder() / "default.toml").read_text("utf-8").replace("lists = [", "# lists = [")
+)
+
+
+@given(st.integers(0, 15_000), st.integers(0, 40), st.text("[]{}=\"'#\n,.1ax-", max_size=6))
+def test_a_spoilt_file_ends_in_one_line_or_is_a_policy(start: int, length: int, put: str) -> None:
+    text = DEFAULT_TEXT[:start] + put + DEFAULT_TEXT[start + length :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spoilt.toml"
+        path.write_text(text, encoding="utf-8")
+        refusal = ""
+        try:
+            policy = Policy.load(path)
+        except PolicyError as error:
+            refusal = str(error)
+        if refusal:
+            assert "\n" not in refusal
+            assert refusal.startswith(f"{path}:")
+        else:
+            assert policy.general(day("2026-06-01")).clock_skew_minutes >= 0

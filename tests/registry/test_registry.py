@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trace_engine.registry import Registry, RegistryError
+from trace_engine.registry.tables import SCHEMAS
 
 ENTERPRISES = (
     "enterprise_id,name,uscc,type,region,licence_no,licence_to,warehouse_regions,group_id,remark\n"
@@ -176,3 +180,22 @@ def test_tables_can_be_given_in_memory() -> None:
         Registry({"pills": pa.table({"drug_id": ["1"]})})
     with pytest.raises(RegistryError, match="expected a column drug_id"):
         Registry({"drugs": pa.table({"id": ["1"]})})
+
+
+@given(st.binary(max_size=200), st.sampled_from(sorted(SCHEMAS)))
+def test_any_bytes_end_in_one_line_or_in_a_table(data: bytes, name: str) -> None:
+    required = [column for column, spec in SCHEMAS[name].items() if spec.required]
+    with tempfile.TemporaryDirectory() as folder:
+        for start in (b"", ",".join(required).encode() + b"\n"):
+            (Path(folder) / f"{name}.csv").write_bytes(start + data)
+            refusal, table = "", None
+            try:
+                table = Registry.load(folder).table(name)
+            except RegistryError as error:
+                refusal = str(error)
+            if refusal:
+                assert "\n" not in refusal
+                assert f"{name}.csv" in refusal
+            else:
+                assert table is not None
+                assert set(required) <= set(table.column_names)

@@ -83,16 +83,19 @@ def read_policy(path: Path, visited: tuple[Path, ...] = ()) -> Contents:
         rules += more_rules
     out = Contents(head={**base.head, **own})
     out.periods = {**base.periods, **_parse_values(document)}
-    replaced = {entry.class_name for entry in quotas}
-    out.quotas = [entry for entry in base.quotas if entry.class_name not in replaced] + quotas
-    out.rules = dict(base.rules)
-    own_ids: set[str] = set()
-    for rule in rules:
-        if rule.id in own_ids:
-            raise PolicyError(f"{path.name}: found the rule {rule.id!r} twice, expected it once")
-        own_ids.add(rule.id)
-        out.rules[rule.id] = rule
-    _refuse_overlapping_quotas(path, quotas)
+    _refuse_overlapping_quotas(quotas)
+    replaced = {entry.class_name for entry, _ in quotas}
+    out.quotas = [entry for entry in base.quotas if entry.class_name not in replaced]
+    out.quotas += [entry for entry, _ in quotas]
+    places: dict[str, str] = {}
+    for rule, place in rules:
+        if rule.id in places:
+            raise PolicyError(
+                f"{place}: rules: found the id {rule.id!r} of {places[rule.id]} again, "
+                "expected every id once"
+            )
+        places[rule.id] = place
+    out.rules = {**base.rules, **{rule.id: rule for rule, _ in rules}}
     return out
 
 
@@ -238,23 +241,26 @@ def _parse_period(document: _Document, key: KeyPath, entry: dict[str, Any]) -> P
     )
 
 
-def _lists_of(document: _Document, only: Sequence[str]) -> tuple[list[QuotaEntry], list[Rule]]:
+def _lists_of(
+    document: _Document, only: Sequence[str]
+) -> tuple[list[tuple[QuotaEntry, str]], list[tuple[Rule, str]]]:
     if only:
         for key in document.data:
             if key not in only:
                 raise document.error((key,), "found an unknown section", _one_of(only))
     quotas = _entries(document, "quotas", QuotaEntry)
-    for i, entry in enumerate(quotas):
+    for i, (entry, _) in enumerate(quotas):
         if entry.per_sale is None and not entry.windows:
             raise document.error(("quotas", i), "found no limit", "per_sale or windows")
     return quotas, _entries(document, "rules", Rule)
 
 
-def _entries(document: _Document, section: str, kind: type[T]) -> list[T]:
+def _entries(document: _Document, section: str, kind: type[T]) -> list[tuple[T, str]]:
+    """Return the entries of an array of tables, each with its place (``file:line``)."""
     raw = document.data.get(section, [])
     if not isinstance(raw, list):
         raise document.error((section,), f"found {_shown(raw)}", f"tables [[{section}]]")
-    out: list[T] = []
+    out: list[tuple[T, str]] = []
     for i, entry in enumerate(raw):
         try:
             value = msgspec.convert(entry, kind, strict=True)
@@ -269,21 +275,21 @@ def _entries(document: _Document, section: str, kind: type[T]) -> list[T]:
             raise document.error(
                 (section, i, "effective_to"), f"found {last}", f"a day not before {first}"
             )
-        out.append(value)
+        out.append((value, f"{document.path}:{document.line((section, i))}"))
     return out
 
 
-def _refuse_overlapping_quotas(path: Path, quotas: list[QuotaEntry]) -> None:
-    for i, a in enumerate(quotas):
-        for b in quotas[:i]:
+def _refuse_overlapping_quotas(quotas: list[tuple[QuotaEntry, str]]) -> None:
+    for i, (a, place) in enumerate(quotas):
+        for b, other_place in quotas[:i]:
             both = (a.per_sale is not None and b.per_sale is not None) or (a.windows and b.windows)
             apart = (a.effective_to is not None and a.effective_to < b.effective_from) or (
                 b.effective_to is not None and b.effective_to < a.effective_from
             )
             if a.class_name == b.class_name and both and not apart:
                 raise PolicyError(
-                    f"{path}: quotas: found two limits of {a.class_name} in force on one day "
-                    f"(from {b.effective_from} and {a.effective_from}), expected one"
+                    f"{place}: quotas: found a second limit of {a.class_name} on days of that of "
+                    f"{other_place}, expected periods apart"
                 )
 
 
