@@ -25,6 +25,13 @@ def pair(high: np.int64, low: np.int64) -> np.uint64:
     return (np.uint64(high + 1) << np.uint64(32)) | np.uint64(low + 1)
 
 
+def pair_all(high: npt.NDArray[Any], low: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Pack two columns of ids as :func:`pair` does, shape ``(n,)``."""
+    upper = (high.astype(np.int64) + 1).astype(np.uint64) << np.uint64(32)
+    packed: npt.NDArray[np.uint64] = upper | (low.astype(np.int64) + 1).astype(np.uint64)
+    return packed
+
+
 @kernel
 def find_key(
     slots: npt.NDArray[np.int32],

@@ -149,7 +149,8 @@ def judge_sales(
     """Link the rows ``first`` to ``stop`` (one day, by time) and judge what is one sale.
 
     A sale of a key opens with a row and takes the rows up to ``span`` (µs) after it; ``opened``
-    holds when (-1: none yet). Writes ``(row, sum)`` of what fired, as :func:`judge_windows`.
+    holds when (-1: none yet). Writes ``(row, sum, highest sum fired before or 0)`` of what fired into
+    ``fired`` ``(m, 3)``; returns how many.
     """
     m = 0
     begin = first
@@ -175,8 +176,8 @@ def judge_sales(
                     total += packs[row]
                 row = previous[row]
             if total > max(limit[i], peak[key]):
+                fired[m, 0], fired[m, 1], fired[m, 2] = i, total, peak[key]
                 peak[key] = total
-                fired[m, 0], fired[m, 1] = i, total
                 m += 1
         begin = end
     return m
@@ -212,6 +213,7 @@ class RecentRows:
     def __init__(self, state: dict[str, Any]) -> None:
         self.state = state
         self.space = KeySpace(state, "key")
+        self.horizon = -NEVER
         if "row_count" not in state:
             state["row_count"] = 0
             for name in (*self.COLUMNS, *self.OWN):
@@ -228,7 +230,11 @@ class RecentRows:
         return column[: self.state["row_count"]]
 
     def forget(self, before: int) -> None:
-        """Drop rows and returns older than ``before`` (µs), once they are half of the pool."""
+        """Drop rows and returns older than ``before`` (µs), once they are half of the pool.
+
+        Those that stay for the moment are not taken back any more either.
+        """
+        self.horizon = before
         time = self.column("time")
         old = int(np.searchsorted(time, before))
         if old == 0 or 2 * old < len(time):
@@ -267,7 +273,10 @@ class RecentRows:
         """Apply the returns and voids of a day: columns time, event_key, code, voids (0: a return).
 
         They are applied by time, returns before voids, then by event key. A return takes back the
-    XX        """
+        latest sale of its code not after it that is not gone; a date-only return, where there is
+        none, the earliest of its day. A void takes back the sale it names, or ends the return it
+        names.
+        """
         n = len(returns["time"])
         if n == 0:
             return
@@ -275,6 +284,7 @@ class RecentRows:
         mentioned = np.isin(self.column("code"), returns["code"]) | np.isin(
             self.column("event_key"), returns["voids"]
         )
+        mentioned &= self.column("time") >= self.horizon
         pool = np.flatnonzero(mentioned)  # few; the loop below is over rare rows only
         for i in order.tolist():
             moment = int(returns["time"][i])
