@@ -189,7 +189,7 @@ class Engine:
         with watch("custody"):
             settings = self.reference.settings(self.policy, self.detectors, first_day)
             custody = step_with_voids(
-                self.shards, batch, seq_base, last_day, self.reference, settings, self.run_all,
+                self.shards, batch, seq_base, last_day, *self.reference.arrays(), settings, self.run_all,
                 self.log, self.voided, self.clock_day,
             )
         with watch("log"):

@@ -16,7 +16,7 @@ from trace_engine.core import signals as sig
 from trace_engine.core.codetable import NO_SEQ, SHARDS, Table, find, find_or_add, mix
 from trace_engine.core.custody import Settings
 from trace_engine.core.kernel import kernel
-from trace_engine.core.packing import Columns
+from trace_engine.core.packing import Columns, Reference
 from trace_engine.core.shards import SPREAD, CodeShards, Runner, columns_of
 from trace_engine.core.signals import Custody, Overdue
 from trace_engine.events.kinds import EventKind
@@ -24,7 +24,6 @@ from trace_engine.events.kinds import EventKind
 if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
     from trace_engine.events.batch import EventBatch
-    from trace_engine.reference import ReferenceData
 
 Int64 = npt.NDArray[np.int64]
 _VOID = int(EventKind.VOID)
@@ -69,7 +68,8 @@ def step_with_voids(
     batch: EventBatch,
     seq_base: int,
     last_day: int,
-    reference: ReferenceData,
+    reference: Reference,
+    parties: npt.NDArray[np.void],
     settings: Settings,
     run: Runner,
     log: EventLog,
@@ -80,7 +80,7 @@ def step_with_voids(
 
     ``clock_day`` is the last day judged before: deadlines up to it have been reported.
     """
-    arrays, parties = reference.arrays()
+    arrays = reference
     if not (batch.kind == _VOID).any():
         return shards.step(batch, seq_base, last_day, arrays, parties, settings, run)
     codes = np.unique(batch.code[batch.kind == _VOID])

@@ -1,0 +1,295 @@
+"""``score()``: files in, a :class:`Result` out. The one loop of batch scoring."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trace_engine.core.eventlog import EventLog
+from trace_engine.engine import Engine
+from trace_engine.events.batch import DAY, EventBatch
+from trace_engine.events.encode import Encoded, Encoder
+from trace_engine.policy import Policy
+from trace_engine.readers import BATCH_ROWS, EventSource, RawBatch, Unit, file_digest, open_events
+from trace_engine.registry import Registry
+from trace_engine.store.eventlog import FolderLog
+from trace_engine.store.spill import DaySpill
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[str, int, int | None], None]
+
+DEFAULT_MEMORY = 8 << 30
+LOG_TO_DISK = 256 << 20  # bytes of input from which the event log goes to disk
+_NEVER = 2**62
+
+
+@dataclass
+class Result:
+    """What a run found. Tables follow the schemas of :mod:`trace_engine.events.findings`."""
+
+    findings: pa.Table
+    exposure: pa.Table
+    graph_edges: pa.Table
+    rejects: pa.Table
+    coverage: dict[str, dict[str, Any]]
+    counts: dict[str, int]
+    policy: Policy
+    registry: Registry
+    seconds_by_stage: dict[str, float]
+    files: list[dict[str, Any]] = field(repr=False, default_factory=list)
+    live_codes: int = 0
+    state_bytes: int = 0
+    lang: str = "zh"
+
+    @cached_property
+    def sellers(self) -> pa.Table:
+        """The ranking (see :func:`trace_engine.ranking.rank`)."""
+        from trace_engine.ranking import rank
+
+        return rank(self.findings, self.exposure, self.registry, self.policy)
+
+    @cached_property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Path, bytes, rows and SHA-256 of each input file; hashed when first asked for."""
+        return [{**file, "sha256": file_digest(file["path"])} for file in self.files]
+
+    @property
+    def last_date(self) -> dt.date:
+        """Day of the last event (today's plan starts there); 1970-01-01 without events."""
+        last = pc.max(self.exposure["last_time"]).as_py()
+        return dt.date(1970, 1, 1) if last is None else last.date()
+
+    def plan(self, budget: int, seed: int = 0, as_of: dt.date | None = None) -> pa.Table:
+        """Return a sampling plan (see :func:`trace_engine.sampling.plan`)."""
+        from trace_engine.sampling import plan
+
+        return plan(
+            self.sellers, self.findings, self.registry, self.policy,
+            budget=budget, seed=seed, as_of=as_of or self.last_date,
+        )
+
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """Return the supply graph: an edge for each giver, receiver and drug, keyed by the drug."""
+        import networkx as nx
+
+        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        for row in self.graph_edges.to_pylist():
+            source, target, drug = row.pop("source_id"), row.pop("target_id"), row.pop("drug_id")
+            graph.add_edge(source, target, key=drug, drug_id=drug, **row)
+        return graph
+
+    def write(self, folder: PathLike, **options: Any) -> None:
+        """Write the output folder (see :func:`trace_engine.reports.output.write`)."""
+        from trace_engine.reports.output import write
+
+        write(self, Path(folder), **{"lang": self.lang, **options})
+
+
+def score(
+    inputs: PathLike | Sequence[PathLike],
+    registry: Registry | PathLike | None = None,
+    policy: Policy | PathLike | None = None,
+    *,
+    format: str = "auto",  # noqa: A002 - the name of the command-line option
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    batch_rows: int = BATCH_ROWS,
+    progress: Progress | None = None,
+    lang: str = "zh",
+    work_folder: PathLike | None = None,
+) -> Result:
+    """Score event files and return what was found.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders or patterns of Parquet, CSV or NDJSON.
+    registry, policy
+        A folder or a :class:`Registry`; a file or a :class:`Policy`. Nothing: no reference data,
+        the shipped policy.
+    threads
+        Worker threads; by default one for each processor. Findings never depend on it.
+    memory
+        Bytes that events waiting for their day may take before they are put on disk.
+    progress
+        Called as ``progress(stage, done, total)`` with bytes read.
+    work_folder
+        Where temporary files go (default: the system's temporary folder).
+
+    Raises
+    ------
+    InputError, RegistryError, PolicyError
+        Each with one line that says what is wrong and what was expected.
+    """
+    source = open_events(inputs, format=format, batch_rows=batch_rows)
+    if not isinstance(registry, Registry):
+        registry = Registry.load(registry)
+    if not isinstance(policy, Policy):
+        policy = Policy.load(policy)
+    threads = threads or len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        work = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="trace-engine-", dir=work_folder)
+            )
+        )
+        big = source.size_bytes > LOG_TO_DISK
+        log: EventLog = FolderLog(work / "log") if big else EventLog()
+        engine = Engine(
+            registry, policy, threads=threads, lateness_days=None, log=log, keep_hits=False
+        )
+        run = _Run(engine, source, memory, DaySpill(work / "days"), progress)
+        run.all()
+        return run.result(lang)
+
+
+class _Run:
+    """One batch run: reads ahead, holds events back until their day is complete, judges days."""
+
+    def __init__(
+        self, engine: Engine, source: EventSource, memory: int, spill: DaySpill,
+        progress: Progress | None,
+    ) -> None:
+        self.engine = engine
+        self.source = source
+        self.memory = memory
+        self.spill = spill
+        self.progress = progress
+        self.rows_of: dict[str, int] = dict.fromkeys(source.files, 0)
+
+    def all(self) -> None:
+        """Read every unit and judge every day."""
+        engine = self.engine
+        engine.files = list(self.source.files)
+        # What begins first is read first, so that days can be closed early.
+        units = sorted(
+            self.source.units, key=lambda u: -_NEVER if u.first_time is None else u.first_time
+        )
+        begins = [_NEVER if u.first_time is None else u.first_time for u in units]
+        unknown = [u.first_time is None for u in units]
+        done_bytes, total = 0, self.source.size_bytes
+        for number, unit, encoded in self._encoded(units):
+            if encoded is None:  # the unit is read
+                done_bytes += unit.size_bytes
+                self._tell("score", done_bytes, total)
+                if not any(unknown[number + 1 :]):
+                    rest = min(begins[number + 1 :], default=_NEVER)
+                    self._advance(rest // DAY)
+                continue
+            engine.counts["rows"] += encoded.rows_in
+            self.rows_of[unit.path] = self.rows_of.get(unit.path, 0) + encoded.rows_in
+            engine.add_rejects(encoded.rejects)
+            engine.buffer.add(self._with_file(encoded.batch, unit.path))
+            if engine.buffer.nbytes > self.memory:
+                for piece in engine.buffer.pieces:
+                    self.spill.write(piece)
+                engine.buffer.pieces = []
+        unread = self.source.rejects
+        engine.counts["rows"] += unread.num_rows
+        for path in unread["file"].to_pylist():
+            self.rows_of[path] = self.rows_of.get(path, 0) + 1
+        engine.add_rejects(unread)
+        self._advance(_NEVER // DAY)
+        counts = engine.counts
+        if counts["rows"] != counts["events"] + counts["duplicates"] + counts["rejects"]:
+            raise AssertionError(f"rows were lost or invented: {counts}")
+
+    def _advance(self, day: int) -> None:
+        """Judge all days before ``day``, those on disk in their turn."""
+        for spilled in [d for d in self.spill.days() if d < day]:
+            self.engine.advance(spilled)
+            for batch in self.spill.take(spilled):
+                self.engine.buffer.add(batch)
+            self.engine.advance(spilled + 1)
+        self.engine.advance(day)
+
+    def _with_file(self, batch: EventBatch, path: str) -> EventBatch:
+        if batch.origin is not None:
+            batch.origin = batch.origin | np.int64(self.engine.files.index(path) << 40)
+        return batch
+
+    def _encoded(self, units: list[Unit]) -> Iterator[tuple[int, Unit, Encoded | None]]:
+        """Yield the encoded batches of all units in order, reading a little ahead of the engine.
+
+        After the last batch of a unit comes (number, unit, None).
+        """
+        engine = self.engine
+        encoder: Encoder = engine.encoder
+        watch = engine.stopwatch
+        ahead = engine.threads + 1
+        with ThreadPoolExecutor(engine.threads, thread_name_prefix="encode") as pool:
+            waiting: deque[tuple[int, Unit, Future[Encoded] | None]] = deque()
+            with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+                stream = self._raw(units)
+                upcoming = reader.submit(next, stream, None)
+                while True:
+                    with watch("wait for reading"):
+                        item = upcoming.result()
+                    if item is None:
+                        break
+                    upcoming = reader.submit(next, stream, None)
+                    number, unit, raw = item
+                    job = None if raw is None else pool.submit(encoder.encode, raw)
+                    waiting.append((number, unit, job))
+                    while len(waiting) > ahead:
+                        yield self._result(waiting.popleft())
+                while waiting:
+                    yield self._result(waiting.popleft())
+
+    def _raw(self, units: list[Unit]) -> Iterator[tuple[int, Unit, RawBatch | None]]:
+        for number, unit in enumerate(units):
+            for raw in unit.batches():
+                yield number, unit, raw
+            yield number, unit, None
+
+    def _result(
+        self, item: tuple[int, Unit, Future[Encoded] | None]
+    ) -> tuple[int, Unit, Encoded | None]:
+        number, unit, job = item
+        if job is None:
+            return number, unit, None
+        with self.engine.stopwatch("wait for encoding"):
+            return number, unit, job.result()
+
+    def _tell(self, stage: str, done: int, total: int | None) -> None:
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+    def result(self, lang: str) -> Result:
+        """Return what the engine found."""
+        engine = self.engine
+        files = [
+            {"path": path, "bytes": Path(path).stat().st_size, "rows": self.rows_of.get(path, 0)}
+            for path in self.source.files
+        ]
+        return Result(
+            findings=engine.findings,
+            exposure=engine.exposure_table(),
+            graph_edges=engine.edges_table(),
+            rejects=engine.reject_table,
+            coverage=engine.coverage.table(),
+            counts=dict(engine.counts),
+            policy=engine.policy,
+            registry=engine.registry,
+            seconds_by_stage=dict(engine.stopwatch.seconds),
+            files=files,
+            live_codes=len(engine.shards),
+            state_bytes=engine.shards.nbytes + engine.identity.nbytes,
+            lang=lang,
+        )
