@@ -62,6 +62,7 @@ _VALUE = re.compile(r"[!\"%&'()*+,\-./0-9:;<=>?A-Z_a-z]+")
 _PLAUSIBLE = re.compile(r"[!-~]{8,64}")
 _DATE = re.compile(r"[0-9]{2}(?:0[1-9]|1[0-2])(?:[0-2][0-9]|3[01])")
 
+
 def check_digit_ok(digits: str) -> bool:
     """Return whether the last digit is the GS1 mod-10 check digit of those before."""
     total = sum(
@@ -92,7 +93,7 @@ def parse_code(text: str) -> ParsedCode:
     if raw.startswith("("):
         elements = _bracketed(raw)
     else:
-        elements = _separated(raw.strip(FNC1))
+        elements = _separated(raw.lstrip(FNC1))
     if elements is None:
         return _other(text)
     return _from_elements(elements, text)
@@ -157,7 +158,8 @@ def _bracketed(raw: str) -> list[tuple[str, str]] | None:
     if pieces[0]:
         return None
     elements = [
-        (ai, value.strip(FNC1).strip()) for ai, value in zip(pieces[1::2], pieces[2::2], strict=True)
+        (ai, value.strip(FNC1).strip())
+        for ai, value in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
     return elements if elements and all(_valid(ai, value) for ai, value in elements) else None
 
@@ -169,7 +171,7 @@ def _separated(raw: str) -> list[tuple[str, str]] | None:
     if FNC1 not in raw:
         return _unseparated(raw)
     elements: list[tuple[str, str]] = []
-    for group in raw.split(FNC1):
+    for group in raw.rstrip(FNC1).split(FNC1):
         rest = group
         while rest:
             ai = next((rest[:n] for n in (2, 3) if rest[:n] in _FIXED or rest[:n] in _VARIABLE), "")
@@ -187,9 +189,10 @@ def _separated(raw: str) -> list[tuple[str, str]] | None:
 def _unseparated(raw: str) -> list[tuple[str, str]] | None:
     """Parse an element string without separators.
 
-    Fixed-length elements are taken from the left. At the first of free length the rest is read as:
-    value, then dates anchored at the right end; else value to the end. A value of AI 10 or 21 that
-    is longer than 20 characters is split at the other of the two where just one split is possible.
+    Fixed-length elements are taken from the left; the first of free length takes the rest. Dates
+    anchored at the right end are cut off a batch, and off a serial that would be too long with
+    them. A value of AI 10 or 21 that is still longer than 20 characters is split at the other of
+    the two where just one split is possible.
     """
     elements: list[tuple[str, str]] = []
     rest = raw
@@ -205,10 +208,12 @@ def _unseparated(raw: str) -> list[tuple[str, str]] | None:
         rest = rest[2 + length :]
     if not rest:
         return elements
-    ai = rest[:2]
-    if ai not in ("10", "21"):
-        return None
-    rest = rest[2:]
+    ai = next((rest[:n] for n in (2, 3) if rest[:n] in _VARIABLE), "")
+    rest = rest[len(ai) :]
+    if ai not in ("10", "21") or (ai == "21" and _valid(ai, rest)):
+        # A serial is never shortened: running serials may end in what reads like 17 and a date,
+        # and all packs of that month would become one.
+        return [*elements, (ai, rest)] if _valid(ai, rest) else None
     tail: list[tuple[str, str]] = []
     while len(rest) > 8 and rest[-8:-6] in ("11", "17") and _DATE.fullmatch(rest[-6:]):
         if any(rest[-8:-6] == name for name, _ in (*elements, *tail)):

@@ -252,7 +252,7 @@ def parse_date(text: str) -> tuple[int, bool] | None:
 
 
 _AMOUNT = re.compile(
-    r"[¥￥]?\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?)\s*元?"
+    r"[¥￥]?\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?)\s*元?", re.ASCII
 )
 
 

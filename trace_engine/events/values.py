@@ -37,6 +37,7 @@ _MISSING = np.int64(MISSING_TIME)
 _BAD = np.int64(BAD)
 # Beyond these no value is right, and arithmetic on it could overflow: it is cut to them.
 _FARTHEST = 1 << 52
+_FARTHEST_TIME = 1 << 60  # µs, some 36 000 years
 
 
 def plain_numbers(array: pa.Array) -> npt.NDArray[Any]:
@@ -127,16 +128,16 @@ class ValueReader:
             per_second = _PER_SECOND[kind.unit]
             if per_second < 1_000_000:
                 factor = 1_000_000 // per_second
-                values = np.clip(values, -_FARTHEST // factor, _FARTHEST // factor) * factor
+                values = np.clip(values, -_FARTHEST_TIME // factor, _FARTHEST_TIME // factor) * factor
             elif per_second > 1_000_000:
                 values = values // (per_second // 1_000_000)
             if kind.tz is not None:
-                values = np.clip(values, -_FARTHEST, None) + SHANGHAI_OFFSET
+                values = np.clip(values, -_FARTHEST_TIME, None) + SHANGHAI_OFFSET
             return _with_nulls(values, array)
         if pa.types.is_date32(kind):
             return _with_nulls(plain_numbers(array).astype(np.int64) * DAY, array)
         if pa.types.is_date64(kind):
-            return _with_nulls(np.clip(plain_numbers(array), -(1 << 42), 1 << 42) * 1000, array)
+            return _with_nulls(np.clip(plain_numbers(array), -_FARTHEST_TIME // 1000, _FARTHEST_TIME // 1000) * 1000, array)
         if pa.types.is_integer(kind):
             array = array.cast(pa.string())
         elif not is_text(kind):
