@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from tests.detectors.conftest import SALE, SHIP, numbers
 
+from tests.detectors.conftest import SALE, SHIP, numbers
 from trace_engine.detectors.abnormal_low_price import (
     AbnormalLowPrice,
     AbnormalLowPriceParameters,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.detectors.conftest import SALE, World, numbers
 
+from tests.detectors.conftest import SALE, World, numbers
 from trace_engine.detectors.quota_per_sale import QuotaPerSale, QuotaPerSaleParameters
 from trace_engine.detectors.quota_rolling import QuotaRolling
 from trace_engine.events.batch import PRESCRIPTION, SPLIT_SALE
@@ -195,7 +195,7 @@ def test_rolling_window_is_open_at_its_far_end(world):
 def test_rolling_fires_again_only_when_it_gets_worse(world):
     days = [1, 2, 3, 4, 10, 11, 25, 26, 27]
     events = [sale(f"2025-03-{d:02d} 10:00", buyer=8, quantity=2) for d in days]
-    data, verdict = rolling(world, events)
+    _, verdict = rolling(world, events)
     fired = {}
     for seq, days_, total in zip(
         verdict.hits.seq.tolist(),

@@ -31,7 +31,7 @@ _TOTAL, _MEDIAN, _BELOW = 0, 1, 2
 @kernel
 def bin_of(value: int) -> int:
     """Return the bin of an integer of at least 1."""
-    return int(math.floor(math.log(float(value)) * BINS_PER_UNIT))
+    return math.floor(math.log(float(value)) * BINS_PER_UNIT)
 
 
 @kernel
@@ -78,7 +78,7 @@ def add_today(
             cells[used[1], 1] = bin_number
             used[1] += 1
         today[page, bin_number % PAGE] += 1
-    return keys.shape[0]
+    return len(keys)
 
 
 @kernel
@@ -205,4 +205,6 @@ class Histograms:
         state["used_pages"] = int(used[0])
         cells = cells[: used[1]].copy()
         close_today(cells, state["pages"], state["counts"], state["today"], state["summary"])
-        state[f"cells/{day}"] = cells
+        # Late events may add to a day a second time.
+        before = state.get(f"cells/{day}", cells[:0])
+        state[f"cells/{day}"] = np.concatenate([before, cells])

@@ -87,7 +87,7 @@ def _add_all(
     begin: int,
 ) -> int:
     """Fill ``ids`` from row ``begin``; return the row that found no room, or the length."""
-    n = first.shape[0]
+    n = len(first)
     for i in range(begin, n):
         # Rows of one bill follow each other: look up again only when the key changes.
         if i > begin and first[i] == first[i - 1] and second[i] == second[i - 1]:

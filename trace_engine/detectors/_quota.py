@@ -27,6 +27,7 @@ never sold, and a date-only return works from the beginning of its day. What fir
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def days_of(rows: Rows) -> list[tuple[int, Rows]]:
     bounds = np.append(np.flatnonzero(np.diff(day, prepend=day[0] - 1)), len(day)).tolist()
     return [
         (int(day[a]), {name: column[a:b] for name, column in rows.items()})
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        for a, b in pairwise(bounds)
     ]
 
 
@@ -189,8 +190,8 @@ class HitList:
             )
         ]
         rest = sorted(
-            ((-int(pool.column("time")[row]), int(key[row]), int(seq[row]))
-             for row in (*now, *others) if row not in same)
+            (-int(pool.column("time")[row]), int(key[row]), int(seq[row]))
+             for row in (*now, *others) if row not in same
         )  # fmt: skip
         for row in sorted(same, key=lambda row: int(key[row])):
             self.rows.append(

@@ -201,7 +201,7 @@ def _keys(
 
     Returns the row that found no room (two keys a row may be new), or the length.
     """
-    n = holder.shape[0]
+    n = len(holder)
     # The codes of a bill follow each other, each with its purchase and its sale: remember the last
     # row of either and look a key up only when it changes.
     last = np.full(2, -1, np.int64)
@@ -246,7 +246,7 @@ def _lower(a: float, b: float) -> float:
 
 
 @kernel
-def _cost_of_key(stock: npt.NDArray[np.int64], key: int, date_only: bool) -> float:
+def _cost_of_key(stock: npt.NDArray[np.int64], key: np.int64, date_only: bool) -> float:
     """Return the cost a sale at this point of the day is judged against, or -1."""
     value = packs = last_value = last_packs = np.int64(0)
     if stock[key, _PACKS] > 0:

@@ -83,8 +83,8 @@ def _grain(code: str) -> int:
 
 @kernel
 def _agree(
-    a: int,
-    b: int,
+    a: np.int64,
+    b: np.int64,
     level: int,
     province: npt.NDArray[np.int8],
     city: npt.NDArray[np.int32],
