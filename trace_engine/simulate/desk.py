@@ -207,10 +207,10 @@ class Desk:
         return max(1, round(float(self.market.drug_price[drug]) * factor))
 
     def distributor(self, party: int) -> int:
-        """Return a distributor in the province of ``party``."""
+        """Return a distributor that buys from makers, in the province of ``party``."""
         m = self.market
         province = np.array([m.province[party]])
-        return int(m.wholesaler_in(province, self.rng, np.array([party]))[0])
+        return int(m.wholesaler_in(province, self.rng)[0])
 
     def supply(
         self,

@@ -147,7 +147,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     day_at_1 = day_1b[consignment]
     gap = np.where(three, 4, 1) + np.minimum(rng.exponential(8, n), 50).astype(np.int64)
     day_2 = day_at_1 + gap
-    second = m.wholesaler_in(m.province[lots.seller], rng, other_than=node_1)
+    second = m.wholesaler_in(m.province[lots.seller], rng, second_tier=True)
     node_2 = np.where(three, second, buyer)
     day_2b = day_2 + m.transit_days(m.warehouse[node_1], m.warehouse[node_2], rng)
     day_3 = day_2b + 4 + np.minimum(rng.exponential(6, n), 40).astype(np.int64)

@@ -232,19 +232,19 @@ class Market:
         return np.flatnonzero(self.type == kind)
 
     def wholesaler_in(
-        self, province: Ints, rng: np.random.Generator, other_than: Ints | None = None
+        self, province: Ints, rng: np.random.Generator, second_tier: bool = False
     ) -> Ints:
-        """Return a wholesaler in each province (early, that is bigger, ones are drawn more often).
+        """Return a wholesaler in each province; early, that is bigger, ones are drawn more often.
 
-        Where ``other_than`` is the one drawn, its neighbour in the same province is returned.
+        Two thirds of a province's wholesalers buy from makers (first tier), the last third from
+        them. Nobody does both: mixed purchase prices would make honest sales look like losses.
         """
         number = self._wholesaler_number[province]
-        place = (number * rng.random(len(province)) ** 2).astype(np.int64)
-        start = self._wholesaler_start[province]
-        found: Ints = self._wholesalers_sorted[start + place]
-        if other_than is not None:
-            neighbour = self._wholesalers_sorted[start + (place + 1) % number]
-            found = np.where(found == other_than, neighbour, found)
+        first_tier = number - number // 3
+        low = np.where(second_tier, first_tier, 0)
+        count = np.where(second_tier, number - first_tier, first_tier)
+        place = low + (count * rng.random(len(province)) ** 2).astype(np.int64)
+        found: Ints = self._wholesalers_sorted[self._wholesaler_start[province] + place]
         return found
 
     def stranger(self, city: int) -> int:

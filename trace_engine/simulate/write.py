@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -300,16 +301,28 @@ def _plain(table: pa.Table) -> pa.Table:
 def write_events(
     spool: Spool, texts: Texts, folder: Path, form: str, progress: Callable[[int], None]
 ) -> int:
-    """Write everything in ``spool``; returns the number of rows."""
+    """Write everything in ``spool``; returns the number of rows.
+
+    One thread writes while the next rows are given their texts; at most one table waits.
+    """
     writer = Writer(folder, form)
     written = 0
-    try:
-        for rows in spool.drain():
-            for start in range(0, len(rows), ROW_GROUP):
-                part = Rows({k: v[start : start + ROW_GROUP] for k, v in rows.columns.items()})
-                writer.write(texts.table(part))
-                written += len(part)
-                progress(len(part))
-    finally:
-        writer.close()
+    waiting: Future[None] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            for rows in spool.drain():
+                for start in range(0, len(rows), ROW_GROUP):
+                    stop = start + ROW_GROUP
+                    part = Rows({k: v[start:stop] for k, v in rows.columns.items()})
+                    table = texts.table(part)
+                    if waiting is not None:
+                        waiting.result()
+                    waiting = pool.submit(writer.write, table)
+                    written += len(part)
+                    progress(len(part))
+            if waiting is not None:
+                waiting.result()
+        finally:
+            pool.shutdown()
+            writer.close()
     return written
