@@ -251,17 +251,21 @@ def engine(data: Path) -> tuple[Answers, dict[str, Any]]:
     import trace_engine
 
     started = time.perf_counter()
-    result = trace_engine.score([data / "events.parquet"], registry=data / "registry")
+    result = trace_engine.score(
+        [data / "events.parquet"], registry=data / "registry", threads=THREADS
+    )
     seconds = time.perf_counter() - started
-    return _engine_answers(result), {
+    return engine_answers(result), {
         "seconds": seconds,
         "stages": dict(result.seconds_by_stage),
         "findings": result.findings.num_rows,
+        "live_codes": result.live_codes,
+        "state_bytes": result.state_bytes,
         "version": trace_engine.__version__,
     }
 
 
-def _engine_answers(result: Any) -> Answers:
+def engine_answers(result: Any) -> Answers:
     """Return our findings and exposures in the form of the peers' answers."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -129,7 +129,10 @@ def main() -> int:
         print(f"{peer}: seconds by stage: {shares}")
 
     if "engine" in peers:
-        print(f"findings: {reports['engine'][-1]['findings']:,}")
+        ours = reports["engine"][-1]
+        print(
+            f"findings: {ours['findings']:,}; state: {ours['state_bytes'] / codes:.1f} bytes a code"
+        )
         of_read = seconds["engine"] / seconds["read"]
         a_code = max(0.0, memory["engine"] - FIXED_BYTES) / codes
         rival = min((peer for peer in SQL if peer in peers), key=seconds.__getitem__, default=None)
