@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from math import ceil, log10
+from math import ceil
 
 from trace_engine.reports.words import PROVINCES
 
@@ -65,17 +65,23 @@ def compact(value: int) -> str:
     return f"{value / 1e6:.1f}M".replace(".0M", "M")
 
 
-def steps(largest: int) -> list[int]:
-    """Return at most five rising lower bounds of shades, 1 first, evenly spread in logarithm."""
-    if largest <= 0:
+def steps(counts: Iterable[int]) -> list[int]:
+    """Return at most five rising lower bounds of shades for ``counts`` (zeros are left out).
+
+    Evenly spread between the smallest and the largest; in logarithm where they differ tenfold.
+    """
+    known = [count for count in counts if count > 0]
+    if not known:
         return []
-    bounds = {max(1, round(10 ** (log10(largest) * i / len(_SHADES)))) for i in range(len(_SHADES))}
-    return sorted(bounds)
+    low, high, parts = min(known), max(known), len(_SHADES)
+    if high > 10 * low:
+        return sorted({round(low * (high / low) ** (i / parts)) for i in range(parts)})
+    return sorted({round(low + (high + 1 - low) * i / parts) for i in range(parts)})
 
 
 def tile_map(counts: Mapping[str, int], high: Mapping[str, int], lang: str) -> TileMap:
     """Lay out provinces by two-digit code: ``counts`` shade them, ``high`` > 0 puts a dot."""
-    bounds = steps(max(counts.values(), default=0))
+    bounds = steps(counts.values())
     offset = len(_SHADES) - len(bounds)
     tiles = []
     for province in PROVINCES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +186,9 @@ def replace_plan(folder: Path, plan: pa.Table, budget: int, seed: int) -> Path:
 
 
 def plan_day(sellers: pa.Table) -> date:
-    """Return the day a plan counts from: the day after the last event (today if there is none).
+    """Return the day a plan counts from: that of the last event, 1970-01-01 if there is none.
 
     Taken from the data, so that the same data give the same plan on any day.
     """
-    last = pc.max(sellers.column("last_time")).as_py()
-    if last is None:
-        return datetime.now(UTC).date()
-    following: datetime = last + timedelta(days=1)
-    return following.date()
+    last: datetime | None = pc.max(sellers.column("last_time")).as_py()
+    return date(1970, 1, 1) if last is None else last.date()

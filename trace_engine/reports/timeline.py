@@ -75,7 +75,7 @@ def place_name(code: str | None, lang: str) -> str:
     regions = load_regions()
     index = regions.index(code[:4] + "00") if code[2:4] not in ("00", "") else -1
     city = regions.names_zh[index] if index >= 0 and not regions.is_province[index] else ""
-    return f"{province.zh} {city}" if city and city != province.zh else province.zh
+    return f"{province.zh} {city}" if city and not city.startswith(province.zh) else province.zh
 
 
 def _party(event: Mapping[str, Any], side: str, lang: str) -> tuple[str, str, str] | None:
@@ -169,13 +169,14 @@ def build(
 
 
 def _lanes(order: Mapping[str, tuple[str, str]], lang: str) -> list[Lane]:
-    count = len(order)
+    """Return the lanes from left to right: enterprises as they appear, persons last."""
+    keys = [key for key in order if key != PERSON] + [key for key in order if key == PERSON]
+    step = min((_RIGHT - _LEFT) / max(len(keys) - 1, 1), 120)
     person = "P" if lang == "en" else "人"
-    step = (_RIGHT - _LEFT) / max(count - 1, 1)
     lanes: list[Lane] = []
-    for i, (key, (name, place)) in enumerate(order.items()):
+    for i, key in enumerate(keys):
         letter = person if key == PERSON else _LETTERS[i] if i < len(_LETTERS) else str(i + 1)
-        lanes.append(Lane(key, letter, name, place, _LEFT + i * min(step, 120)))
+        lanes.append(Lane(key, letter, *order[key], _LEFT + i * step))
     return lanes
 
 
