@@ -35,7 +35,7 @@ import numpy.typing as npt
 
 from trace_engine.core.signals import NEW_SALE
 from trace_engine.core.windows import DAY, RecentRows
-from trace_engine.detectors._shared import categories_of, has_role
+from trace_engine.detectors._shared import ROLE_OF, categories_of, has_role
 from trace_engine.detectors.base import Hits, Rows, Slice, Verdict
 from trace_engine.events.batch import PRESCRIPTION, SPLIT_SALE
 from trace_engine.events.kinds import Role
@@ -74,14 +74,18 @@ def restricted_rows(data: Slice, parts_of: Any, *, buyer_needed: bool) -> tuple[
     ``parts_of(quota)`` gives ``(limit, span)`` pairs: a sale becomes one row for each.
     """
     batch = data.batch
-    new_sale = has_role(batch, (Role.PERSON_SALE,)) & (
-        (data.custody.signal & np.uint32(NEW_SALE)) != 0
+    # Few events matter here: everything below works on those rows only.
+    rows = np.flatnonzero(has_role(batch, (Role.PERSON_SALE, Role.CONSUMER_RETURN, Role.VOID)))
+    role, drug = ROLE_OF[batch.kind[rows]], batch.drug[rows]
+    new_sale = (role == int(Role.PERSON_SALE)) & (
+        (data.custody.signal[rows] & np.uint32(NEW_SALE)) != 0
     )
-    total = int(np.count_nonzero(new_sale))
     quotas: list[Quota] = [q for q in data.policy.quotas(data.first_day) if parts_of(q)]
     if not data.registry.has("drugs"):
+        total = int(np.count_nonzero(new_sale))
         return _columns(data, []), Verdict(skipped={"no_registry": total} if total else {})
     categories = categories_of(data)
+    # One entry more in each, for an event that names no drug (-1).
     judgeable = np.append(categories.judgeable, False)
     member = {
         q.class_name: np.append(categories.restricted(q.class_name, data.first_day), False)
@@ -91,21 +95,24 @@ def restricted_rows(data: Slice, parts_of: Any, *, buyer_needed: bool) -> tuple[
     anyone = np.zeros(len(judgeable), np.bool_)
     for of_class in member.values():
         anyone |= of_class
-    restricted = new_sale & anyone[batch.drug]
-    prescribed = restricted & ((batch.flags & PRESCRIPTION) != 0)
-    counted = restricted & ~prescribed
-    nobody = counted & (batch.buyer == 0) if buyer_needed else np.zeros(len(data), np.bool_)
-    counted &= ~nobody
+    unknown = new_sale & ~judgeable[drug]
+    restricted = np.flatnonzero(new_sale & anyone[drug])
+    rest, sales = rows[restricted], drug[restricted]
+    prescribed = (batch.flags[rest] & PRESCRIPTION) != 0
+    nobody = ~prescribed & (batch.buyer[rest] == 0) & buyer_needed
+    counted = ~prescribed & ~nobody
     pieces: list[tuple[Int64, int, int, int, int]] = []
     for quota in quotas:
-        rows = np.flatnonzero(counted & member[quota.class_name][batch.drug])
-        pieces += [(rows, SALE, class_id(quota.class_name), *part) for part in parts_of(quota)]
-    taken_back = anyone[batch.drug] | anyone[batch.code_drug] | ~judgeable[batch.drug]
-    returns = np.flatnonzero(has_role(batch, (Role.CONSUMER_RETURN,)) & taken_back)
-    voids = np.flatnonzero(has_role(batch, (Role.VOID,)) & taken_back & (batch.voids != 0))
+        chosen = rest[counted & member[quota.class_name][sales]]
+        pieces += [(chosen, SALE, class_id(quota.class_name), *part) for part in parts_of(quota)]
+    # What takes a sale back may name its drug otherwise than the sale did, or not at all.
+    takes_back = ~new_sale & (anyone[drug] | anyone[batch.code_drug[rows]] | ~judgeable[drug])
+    returns = rows[takes_back & (role == int(Role.CONSUMER_RETURN))]
+    voids = rows[takes_back & (role == int(Role.VOID))]
+    voids = voids[batch.voids[voids] != 0]
     pieces += [(returns, RETURN, -1, 0, 0), (voids, VOID, -1, 0, 0)]
     skipped = {
-        "unknown_drug": int(np.count_nonzero(new_sale & ~judgeable[batch.drug])),
+        "unknown_drug": int(np.count_nonzero(unknown)),
         "prescription": int(np.count_nonzero(prescribed)),
         "no_buyer": int(np.count_nonzero(nobody)),
     }

@@ -46,7 +46,7 @@ from trace_engine.core.histogram import (
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, pair
 from trace_engine.core.signals import NEW_SALE
-from trace_engine.detectors._shared import has_role
+from trace_engine.detectors._shared import ROLE_OF
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -66,6 +66,68 @@ _WHOLESALE, _RETAIL, _ONLINE, _MEDICAL = 0, 1, 2, 3
 _CHANNEL_ZH = np.array(["批发", "线下零售", "网络零售", "医疗机构"])
 _CHANNEL_EN = np.array(["wholesale", "retail", "online", "medical"])
 _NORMAL = 0.6745  # MAD of a normal distribution in standard deviations
+
+
+_REASONS = ("gift", "no_price", "split_sale", "no_drug", "near_expiry")
+
+_SHIP, _PERSON_SALE = int(Role.SHIP), int(Role.PERSON_SALE)
+_DIRECT, _GIFT_SHIPMENT = int(EventKind.DIRECT_SHIPMENT), int(EventKind.GIFT_SHIPMENT)
+_VACCINATION, _DISPENSING = int(EventKind.VACCINATION), int(EventKind.DISPENSING)
+_NEW_SALE, _MISSING_DAY, _DAY = np.uint32(NEW_SALE), np.int32(MISSING_DAY), np.int64(DAY)
+_GIFT, _SPLIT, _ON_LINE = np.uint8(GIFT), np.uint8(SPLIT_SALE), np.uint8(ONLINE)
+
+
+@kernel
+def _select(
+    role_of: npt.NDArray[np.int8],
+    medical: npt.NDArray[np.bool_],
+    kind: npt.NDArray[np.int8],
+    flags: npt.NDArray[np.uint8],
+    time: npt.NDArray[np.int64],
+    source: npt.NDArray[np.int32],
+    target: npt.NDArray[np.int32],
+    drug: npt.NDArray[np.int32],
+    price: npt.NDArray[np.int32],
+    expiry: npt.NDArray[np.int32],
+    signal: npt.NDArray[np.uint32],
+    near_expiry_days: int,
+    rows: npt.NDArray[np.int64],
+    channel: npt.NDArray[np.int8],
+    counts: npt.NDArray[np.int64],
+) -> int:
+    """Write the rows to judge and their channels; return how many. ``counts[1:]`` by reason."""
+    m = 0
+    for i in range(len(kind)):
+        role = role_of[kind[i]]
+        if role == _SHIP:
+            if kind[i] == _DIRECT or target[i] < 0 or target[i] == source[i]:
+                continue
+        elif role != _PERSON_SALE or (signal[i] & _NEW_SALE) == 0:
+            continue
+        if source[i] < 0:
+            continue
+        if (flags[i] & _GIFT) != 0 or kind[i] == _GIFT_SHIPMENT:
+            counts[1] += 1
+        elif price[i] <= 0:
+            counts[2] += 1
+        elif (flags[i] & _SPLIT) != 0:
+            counts[3] += 1
+        elif drug[i] < 0:
+            counts[4] += 1
+        elif expiry[i] != _MISSING_DAY and expiry[i] - time[i] // _DAY <= near_expiry_days:
+            counts[5] += 1
+        else:
+            rows[m] = i
+            if role == _SHIP:
+                channel[m] = _WHOLESALE
+            elif kind[i] == _VACCINATION or kind[i] == _DISPENSING or medical[source[i]]:
+                channel[m] = _MEDICAL
+            elif (flags[i] & _ON_LINE) != 0:
+                channel[m] = _ONLINE
+            else:
+                channel[m] = _RETAIL
+            m += 1
+    return m
 
 
 @kernel
@@ -204,47 +266,42 @@ class AbnormalLowPrice(KeyedDetector[AbnormalLowPriceParameters]):
     def select(self, data: Slice, parameters: AbnormalLowPriceParameters) -> tuple[Rows, Verdict]:
         """Return the sales to judge (see the module's definition)."""
         batch, view = data.batch, data.registry
-        ships = has_role(batch, (Role.SHIP,), (EventKind.DIRECT_SHIPMENT,))
-        ships &= (batch.target >= 0) & (batch.target != batch.source)
-        person = has_role(batch, (Role.PERSON_SALE,))
-        person &= (data.custody.signal & np.uint32(NEW_SALE)) != 0
-        rest = np.flatnonzero((ships | person) & (batch.source >= 0))
-        skipped: dict[str, int] = {}
-        day = batch.time // DAY
-
-        def leave_out(reason: str, wrong: npt.NDArray[np.bool_]) -> None:
-            nonlocal rest
-            count = int(np.count_nonzero(wrong))
-            if count:
-                skipped[reason] = count
-                rest = rest[~wrong]
-
-        gift_kind = batch.kind[rest] == int(EventKind.GIFT_SHIPMENT)
-        leave_out("gift", gift_kind | ((batch.flags[rest] & GIFT) != 0))
-        leave_out("no_price", batch.price[rest] <= 0)
-        leave_out("split_sale", (batch.flags[rest] & SPLIT_SALE) != 0)
-        leave_out("no_drug", batch.drug[rest] < 0)
-        expiry = batch.expiry[rest]
-        left = expiry.astype(np.int64) - day[rest]
-        leave_out("near_expiry", (expiry != MISSING_DAY) & (left <= parameters.near_expiry_days))
-        source, kind = batch.source[rest], batch.kind[rest]
-        at_hospital = np.isin(view.party_type, [int(t) for t in MEDICAL_TYPES])[source]
-        at_hospital |= np.isin(kind, [int(EventKind.VACCINATION), int(EventKind.DISPENSING)])
-        online = (batch.flags[rest] & ONLINE) != 0
-        channel = np.where(at_hospital, _MEDICAL, np.where(online, _ONLINE, _RETAIL))
-        channel = np.where(ships[rest], _WHOLESALE, channel)
+        n = len(data)
+        medical = np.append(np.isin(view.party_type, [int(t) for t in MEDICAL_TYPES]), False)
+        index, channel = np.empty(n, np.int64), np.empty(n, np.int8)
+        counts = np.zeros(1 + len(_REASONS), np.int64)
+        m = _select(
+            ROLE_OF,
+            medical,
+            batch.kind,
+            batch.flags,
+            batch.time,
+            batch.source,
+            batch.target,
+            batch.drug,
+            batch.price,
+            batch.expiry,
+            data.custody.signal,
+            parameters.near_expiry_days,
+            index,
+            channel,
+            counts,
+        )
+        rest = index[:m]
         drug = batch.drug[rest]
+        high_value = np.append((view.drug_classes & view.class_mask("high_value")) != 0, False)
         rows: Rows = {
             "seq": data.seq_base + rest,
             "time": batch.time[rest],
             "event_key": batch.event_key[rest],
             "drug": drug,
-            "channel": channel.astype(np.int8),
+            "channel": channel[:m],
             "price": batch.price[rest],
             "packs": np.maximum(batch.quantity[rest], 1),
-            "high_value": (view.drug_classes[drug] & view.class_mask("high_value")) != 0,
+            "high_value": high_value[drug],
         }
-        return rows, Verdict(judged=len(rest), skipped=skipped)
+        skipped = {r: int(c) for r, c in zip(_REASONS, counts[1:], strict=True) if c}
+        return rows, Verdict(judged=m, skipped=skipped)
 
     def new_state(self) -> State:
         """Return empty state: a key space of drug and channel, and histograms by its ids."""
