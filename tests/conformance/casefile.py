@@ -8,8 +8,8 @@ them and no others (an empty list: a benign case that must stay silent). An even
 id, time (a date alone is a date-only bill), type, giver > receiver (either may be left out), and
 further canonical columns. The actor is the giver of an outgoing and the receiver of an incoming
 event unless ``actor_id=`` says otherwise; the code is the first of the world's unless ``code=`` does.
-``repeat = 40`` on a line's ``*40`` prefix is written ``e3*40``: forty events ``e3_1`` ... ``e3_40``,
-each of a code of its own. All cases trade in the world of ``cases/world.toml``.
+``e3*40`` stands for forty events ``e3_1`` ... ``e3_40`` of forty codes in a row. All cases trade in
+the world of ``cases/world.toml``.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def event_rows(line: str) -> Iterator[Row]:
     if not times:
         yield {"event_id": name, **row}
         return
-    prefix = row["code"][:13]
+    first = int(row["code"])
     for number in range(1, int(times) + 1):
-        yield {"event_id": f"{name}_{number}", **row, "code": f"{prefix}{number:07d}"}
+        yield {"event_id": f"{name}_{number}", **row, "code": str(first + number)}
 
 
 def read_cases(path: Path) -> Iterator[HandCase]:

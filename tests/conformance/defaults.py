@@ -37,3 +37,14 @@ def settings(history_from: str | None = None) -> Settings:
         unmatched_shipment_days=of["unmatched_shipment"]["days"],
         unmatched_receipt_days=of["unmatched_receipt"]["days"],
     )
+
+
+@lru_cache(maxsize=1)
+def lists() -> dict[str, Any]:
+    """Return what the default policy says beside thresholds: quotas by class."""
+    return {
+        "quotas": {
+            quota.class_name: {"per_sale": quota.per_sale, "windows": quota.windows}
+            for quota in Policy.load().quotas(DAY_IN_FORCE)
+        }
+    }

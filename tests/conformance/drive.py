@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from tests.conformance.machine import registry_of
 from tests.conformance.strategies import Case
 from tests.reference.encode import batch_of
 from tests.reference.events import Event, deduplicate, events_of
@@ -20,7 +20,6 @@ from trace_engine.core.owners import PARTY
 from trace_engine.core.packing import Reference
 from trace_engine.core.shards import CodeShards
 from trace_engine.events.batch import Vocabulary
-from trace_engine.registry import Registry
 from trace_engine.registry.regions import load_regions
 
 SIGNALS = {
@@ -33,17 +32,6 @@ SIGNALS = {
 def signal_names(bits: int) -> tuple[str, ...]:
     """Return the names of the bits set."""
     return tuple(name for name, bit in SIGNALS.items() if bits & bit)
-
-
-def text_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return registry rows as a table of texts."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({n: pa.array([r.get(n) for r in rows], pa.string()) for n in names})
-
-
-def registry_of(case: Case) -> Registry:
-    """Return the case's registry as the engine reads it."""
-    return Registry({"enterprises": text_table(case.enterprises), "drugs": text_table(case.drugs)})
 
 
 def events_in(case: Case, voids: bool = True) -> list[Event]:
@@ -83,7 +71,7 @@ def compiled(
     """Return what the kernels say of ``events`` (by time), by event id, and the late hops."""
     vocabulary = Vocabulary()
     batch = batch_of(events, vocabulary)
-    view = registry_of(case).view(vocabulary)
+    view = registry_of(case.registry).view(vocabulary)
     regions = load_regions()
     reference = Reference(
         province=view.party_province,

@@ -1,14 +1,13 @@
 """Small random histories and registries, as canonical rows, for hypothesis.
 
 Two kinds of history: *noise* (any event, any parties, in any order, which no business would make)
-and *chains* (goods pass from hand to hand with bills on both sides), then bent: bills missing, times
-cut to a date, sides not named, packs sold twice, returned, destroyed, made void.
+and *chains* (goods pass from hand to hand with bills on both sides), then bent: bills missing,
+times cut to a date, sides not named, packs sold twice, returned, destroyed, made void.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +40,13 @@ class Case:
 
     enterprises: tuple[Row, ...]
     drugs: tuple[Row, ...]
+    recalls: tuple[Row, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def registry(self) -> dict[str, tuple[Row, ...]]:
+        """Return the tables of the registry."""
+        return {"enterprises": self.enterprises, "drugs": self.drugs, "recalls": self.recalls}
 
 
 def day_text(offset: int) -> str:
@@ -51,8 +56,8 @@ def day_text(offset: int) -> str:
     return str(dt.date(1970, 1, 1) + dt.timedelta(days=FIRST_DAY + offset))
 
 
-def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Return enterprises and drugs."""
+def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[Row, ...]]:
+    """Return enterprises, drugs and recalls."""
     enterprises = []
     for party in PARTIES[:-1]:
         region = r.choice(REGIONS)
@@ -72,15 +77,24 @@ def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
             "generic_name": "氨酚伪麻美芬片",
             "pack_spec": r.choice(("3片×2板/盒", "4片/盒", None)),
             "classes": "ephedrine_compound;otc_a",
+            "approval_no": "国药准字H10900001",
         },
         {
             "drug_id": DRUGS[1],
             "generic_name": "注射用头孢曲松钠",
             "pack_spec": "2支/盒",
+            "approval_no": r.choice(("国药准字H10900001", "国药准字H10900002", None)),
             "classes": r.choice(("rx;injection", "rx;high_value", "otc_b")),
         },
     )
-    return tuple(enterprises), drugs
+    recall: Row = {
+        "drug_id": r.choice(DRUGS),
+        "batch_no": r.choice(("L1", "L2", None)),
+        "level": r.choice(("1", "2", "3", None)),
+        "range_region": r.choice((None, "310000", "440100")),
+        "effective": day_text(r.randrange(6)),
+    }
+    return tuple(enterprises), drugs, (recall,)
 
 
 def _stamp(r: random.Random, day: int, dated: float) -> str:
@@ -244,8 +258,7 @@ def history(r: random.Random, codes: int, events: int) -> tuple[Row, ...]:
 def case_of(seed: int, codes: int = 3, events: int = 10) -> Case:
     """Return the case of a seed: the same for ever."""
     r = random.Random(seed)
-    enterprises, drugs = make_registry(r)
-    return Case(enterprises, drugs, history(r, codes, events))
+    return Case(*make_registry(r), history(r, codes, events))
 
 
 def cases(codes: int = 3, events: int = 10) -> st.SearchStrategy[Case]:
@@ -254,8 +267,3 @@ def cases(codes: int = 3, events: int = 10) -> st.SearchStrategy[Case]:
         lambda r: Case(*make_registry(r), history(r, codes, events)),
         st.randoms(use_true_random=False),
     )
-
-
-def columns_of(row: Mapping[str, Any]) -> Row:
-    """Return the row without empty values."""
-    return {name: value for name, value in row.items() if value is not None}

@@ -9,13 +9,21 @@ import pytest
 
 from tests.conformance import defaults
 from tests.conformance.casefile import HandCase, all_cases, world_rows
+from tests.conformance.machine import (
+    comparable,
+    hits_of_engine,
+    policy_from,
+    registry_of,
+    run_engine,
+)
+from tests.conformance.places import point
 from tests.reference.detectors import REFERENCE
 from tests.reference.events import events_of
 from tests.reference.history import RawHit, history_of
 from tests.reference.world import World
 from trace_engine.detectors.base import Family
 from trace_engine.detectors.registry import detector_classes
-from trace_engine.registry.regions import load_regions
+from trace_engine.registry import Registry
 
 CASES = all_cases()
 VIOLATIONS = {
@@ -23,15 +31,6 @@ VIOLATIONS = {
     for name, cls in detector_classes().items()
     if cls.family == Family.SUSPECTED_VIOLATION and not cls.__module__.startswith("tests.")
 }
-
-
-def point(code: str) -> tuple[float, float] | None:
-    """Return longitude and latitude of a region."""
-    regions = load_regions()
-    index = regions.index(code)
-    if index < 0 or regions.longitude[index] != regions.longitude[index]:
-        return None
-    return float(regions.longitude[index]), float(regions.latitude[index])
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +41,11 @@ def world() -> World:
 def plain_hits(case: HandCase) -> list[RawHit]:
     """Return all hits of the plain implementation."""
     history = history_of(
-        events_of(case.rows), world(), defaults.settings(case.history_from), defaults.parameters()
+        events_of(case.rows),
+        world(),
+        defaults.settings(case.history_from),
+        defaults.parameters(),
+        defaults.lists(),
     )
     return [found for function in REFERENCE.values() for found in function(history)]
 
@@ -62,6 +65,20 @@ def check(case: HandCase, hits: list[RawHit]) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_plain_implementation(case: HandCase) -> None:
     check(case, plain_hits(case))
+
+
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    return registry_of(world_rows())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_engine(case: HandCase, tmp_path_factory: pytest.TempPathFactory) -> None:
+    policy = policy_from(tmp_path_factory.getbasetemp(), case.history_from)
+    engine = run_engine(case.rows, registry(), policy)
+    hits = hits_of_engine(engine)
+    check(case, hits)
+    assert comparable(hits) == comparable(plain_hits(case))
 
 
 def test_case_names_are_their_own() -> None:

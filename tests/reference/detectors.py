@@ -17,7 +17,8 @@ from tests.reference.categories import (
 from tests.reference.events import DAY, HOUR, MINUTE, SECOND
 from tests.reference.history import NOBODY, History, RawHit, hit
 from tests.reference.lone import malformed_code, time_disorder, unknown_product
-from tests.reference.prices import price_inversion
+from tests.reference.prices import abnormal_low_price, price_inversion
+from tests.reference.quotas import quota_per_sale, quota_rolling
 from tests.reference.state import Enriched, Waiting
 from trace_engine.core import signals as s
 from trace_engine.events.kinds import EventKind, Role
@@ -224,6 +225,7 @@ def unmatched_receipt(history: History) -> list[RawHit]:
 REFERENCE: dict[str, Callable[[History], list[RawHit]]] = {
     function.__name__: function
     for function in (
+        abnormal_low_price,
         cross_region_resale,
         dead_code_use,
         duplicate_sale,
@@ -232,6 +234,8 @@ REFERENCE: dict[str, Callable[[History], list[RawHit]]] = {
         online_banned_sale,
         ownership_cycle,
         price_inversion,
+        quota_per_sale,
+        quota_rolling,
         rapid_turnover,
         recalled_sale,
         remote_dispatch,

@@ -233,6 +233,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
             values = [time(value) for value in values]
         elif name == "production_date":
             values = [time(v).date() if v else None for v in values]  # type: ignore[union-attr]
+        elif name == "unit_price":
+            values = [None if value is None else float(value) for value in values]
         elif name not in types:
             values = [None if value is None else str(value) for value in values]
         columns[name] = pa.array(values, types.get(name, pa.string()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -114,4 +115,58 @@ def price_inversion(history: History) -> list[RawHit]:
                 hits.append(hit("price_inversion", row, event.price / 100))
         for key in {*bought, *sold}:
             stocks[key].close_day(bought[key], sold[key])
+    return hits
+
+
+# ---------------------------------------------------------------- abnormal_low_price
+
+BINS_PER_UNIT = 200  # bins of ln price
+
+
+def channel_of(history: History, event: Event) -> str:
+    if event.role == Role.SHIP:
+        return "wholesale"
+    medical = history.world.kind(event.giver) in ("medical", "public_hospital")
+    if medical or event.kind in (EventKind.VACCINATION, EventKind.DISPENSING):
+        return "medical"
+    return "online" if event.online else "retail"
+
+
+def middle_and_spread(bins: list[int]) -> tuple[int, int]:
+    """Return the median bin and the median distance from it in bins, at least 1."""
+    half = (len(bins) + 1) // 2
+    median = sorted(bins)[half - 1]
+    return median, max(1, sorted(abs(value - median) for value in bins)[half - 1])
+
+
+def abnormal_low_price(history: History) -> list[RawHit]:
+    p = history.p("abnormal_low_price")
+    judged = [
+        row
+        for row in history.by_time()
+        if is_sale(row)
+        and is_priced(row.event)
+        and row.event.drug is not None
+        and not near_expiry(row.event, p.near_expiry_days)
+    ]
+    seen: defaultdict[tuple[str | None, str, int], list[int]] = defaultdict(list)
+    for row in judged:
+        event = row.event
+        assert event.price is not None
+        key = (event.drug, channel_of(history, event), event.day)
+        seen[key].append(math.floor(BINS_PER_UNIT * math.log(event.price)))
+    hits = []
+    for row in judged:
+        event = row.event
+        assert event.price is not None
+        channel = channel_of(history, event)
+        days = range(event.day - p.reference_days, event.day)
+        bins = [value for day in days for value in seen.get((event.drug, channel, day), ())]
+        if not bins or len(bins) < p.minimum_reference_sales:
+            continue
+        median, spread = middle_and_spread(bins)
+        centre = (median + 0.5) / BINS_PER_UNIT
+        z = 0.6745 * (math.log(event.price) - centre) / (spread / BINS_PER_UNIT)
+        if event.price <= p.ratio * math.exp(centre) and z <= p.robust_z:
+            hits.append(hit("abnormal_low_price", row, event.price / 100))
     return hits
