@@ -72,9 +72,11 @@ class MemoryChunk:
         return len(self._columns["time"])
 
     def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a numeric column of ``LOG_COLUMNS``."""
         return self._columns[name]
 
     def text(self, name: str, rows: Int64) -> list[str | None]:
+        """Return strings of a column of ``STRING_COLUMNS`` at ``rows``."""
         if self._batch is not None:
             return self._batch.text(name, rows)
         assert self._strings is not None

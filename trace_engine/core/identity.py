@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from trace_engine.core.codetable import mix
 from trace_engine.core.kernel import kernel
-from trace_engine.events.encode import content_key_rows
 from trace_engine.events.batch import COLUMN_TYPES, DAY, MISSING_TIME, EventBatch, Vocabulary
+from trace_engine.events.encode import content_key_rows
 
 NEW, SEEN_NOW, SEEN_BEFORE = 0, 1, 2
 _BLOCK = 32

@@ -60,6 +60,9 @@ _BRACKETED = re.compile(r"\(([0-9]{2,4})\)")
 # Characters of GB/T 1988 table 2 / GS1 set 82 that a code may hold.
 _VALUE = re.compile(r"[!\"%&'()*+,\-./0-9:;<=>?A-Z_a-z]+")
 _PLAUSIBLE = re.compile(r"[!-~]{8,64}")
+# A national code with a character lost, added or misread: it begins like one (the header 8 and the
+# rest of the identifier) and has about its length, but is not 20 digits.
+_DAMAGED_NATIONAL = re.compile(r"8[0-9]{6}[!-~]{10,16}")
 _DATE = re.compile(r"[0-9]{2}(?:0[1-9]|1[0-2])(?:[0-2][0-9]|3[01])")
 
 
@@ -107,7 +110,8 @@ def _sscc_or_headless(text: str) -> ParsedCode:
 
 
 def _other(text: str) -> ParsedCode:
-    problem = 0 if _PLAUSIBLE.fullmatch(text) else CODE_STRUCTURE
+    plausible = _PLAUSIBLE.fullmatch(text) and not _DAMAGED_NATIONAL.fullmatch(text)
+    problem = 0 if plausible else CODE_STRUCTURE
     # GS1 identities begin with a bracket: no other code's may, or the two could share a key.
     identity = f"\\{text}" if text.startswith(("(", "\\")) else text
     return ParsedCode(CodeSystem.OTHER, identity, "", problem)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from trace_engine.detectors.base import Detector, Hits, Jurisdiction
-from trace_engine.events.batch import DATE_ONLY, NATIONAL_LIMIT, Vocabulary
+from trace_engine.events.batch import DATE_ONLY, Vocabulary
 from trace_engine.events.findings import FINDINGS, MAXIMUM_CODES
 from trace_engine.evidence.grouping import Grouped, group_hits, standing
 from trace_engine.evidence.paths import PathEvent, path_events, path_text, time_text
@@ -47,6 +48,8 @@ class FindingsBuilder:
         self.view = view
         self.policy_version = policy_version
         self.bureau = lru_cache(maxsize=100_000)(self._bureau)
+        self.party_name = lru_cache(maxsize=100_000)(view.party_name)
+        self.drug_name = lru_cache(maxsize=100_000)(view.drug_name)
 
     def build(self, hits: list[tuple[str, Hits]], data_begin: int) -> pa.Table:
         """Return the findings of ``hits`` ((detector id, hits) pairs), ordered by time and id."""
@@ -61,7 +64,11 @@ class FindingsBuilder:
             joined = parts[0] if len(parts) == 1 else concat_hits(parts)
             detector = self.detectors[detector_id]
             grouped = group_hits(
-                joined, self.log, self.view, receiver_answers=detector.answerable == "receiver"
+                joined,
+                self.log,
+                self.view,
+                self.vocabulary,
+                receiver_answers=detector.answerable == "receiver",
             )
             rows.extend(self._rows(detector, grouped))
         rows.sort(key=lambda row: (row["event_time"], row["finding_id"]))
@@ -71,11 +78,7 @@ class FindingsBuilder:
         first = g.starts[:-1]
         counts = np.diff(g.starts)
         by_code = detector.key == "code"
-        # One hit stands for the group in sentences: that of the first code by text.
-        lead = np.array(
-            [self._leading_hit(g, int(a), int(a + k)) for a, k in zip(first, counts, strict=True)],
-            np.int64,
-        )
+        lead = first  # one hit stands for the group in sentences: that of the first code
         lead_seq = g.seq[lead]
         bills = self.log.text("bill_code", lead_seq)
         orders = self.log.text("order_code", lead_seq)
@@ -86,6 +89,7 @@ class FindingsBuilder:
             paths = path_events(numbers, self.log, self.vocabulary, self.view)
         else:
             offsets, paths = np.zeros(len(first) + 1, np.int64), []
+        rested_on = self._event_ids(g, counts)
         rows = []
         for i, (start, count) in enumerate(zip(first.tolist(), counts.tolist(), strict=True)):
             members = slice(start, start + count)
@@ -101,19 +105,10 @@ class FindingsBuilder:
                     orders[i],
                     buyers[i],
                     bool(flags[i] & DATE_ONLY),
+                    rested_on[i],
                 )
             )
         return rows
-
-    def _leading_hit(self, g: Grouped, start: int, stop: int) -> int:
-        codes = g.code[start:stop]
-        if int(codes[-1]) < NATIONAL_LIMIT:  # numbers of national codes order like their texts
-            return start
-        texts = [
-            (self.vocabulary.code_text(int(c)), int(s))
-            for c, s in zip(codes, g.seq[start:stop], strict=True)
-        ]
-        return start + min(range(len(texts)), key=texts.__getitem__)
 
     def _row(
         self,
@@ -126,17 +121,20 @@ class FindingsBuilder:
         order: str | None,
         buyer: str | None,
         date_only: bool,
+        event_ids: set[str],
     ) -> dict[str, Any]:
         v, view = self.vocabulary, self.view
         subject, counterparty = int(g.subject[lead]), int(g.counterparty[lead])
         keys = np.unique(g.code[members])
-        codes = sorted(v.code_text(int(k)) for k in keys[:MAXIMUM_CODES])
+        codes = sorted(v.code_text(int(k)) for k in keys)[:MAXIMUM_CODES]
         worst = members.start + int(np.argmax(g.severity[members]))
         time = int(g.time[members].max())
         amount = int(g.amount[members].sum())
         subject_id, drug_id = v.parties.text(subject), v.drugs.text(int(g.drug[lead]))
         batch_no = v.batches.text(int(g.batch_no[lead]))
-        event_ids = self._event_ids(g, members, path, single=len(codes) == 1)
+        # One pack: its path, then what else it rests on. Several: the events that fired.
+        on_path = [str(e["event_id"]) for e in path] if len(codes) == 1 else []
+        ids = on_path + sorted(event_ids - set(on_path))
         group_text = (
             f"own:{int(g.own_group[lead]):016x}"
             if g.own_group[lead]
@@ -156,7 +154,7 @@ class FindingsBuilder:
         region = int(g.region[lead])
         fields: dict[str, Any] = {
             "code": codes[0],
-            "code_count": int(len(keys)),
+            "code_count": len(keys),
             "bill": bill or "—",
             "order": order or "—",
             "buyer": buyer or "—",
@@ -171,11 +169,11 @@ class FindingsBuilder:
         sentences = {}
         for lang, template in (("zh", detector.sentence_zh), ("en", detector.sentence_en)):
             local = dict(fields)
-            local["subject"] = view.party_name(subject) if subject >= 0 else _unknown(lang)
+            local["subject"] = self.party_name(subject) if subject >= 0 else _unknown(lang)
             local["counterparty"] = (
-                view.party_name(counterparty) if counterparty >= 0 else _unknown(lang)
+                self.party_name(counterparty) if counterparty >= 0 else _unknown(lang)
             )
-            local["drug"] = view.drug_name(int(g.drug[lead])) or drug_id
+            local["drug"] = self.drug_name(int(g.drug[lead])) or drug_id
             local["region"] = regions.name(region) if region >= 0 else _unknown(lang)
             local["path"] = path_text(path, lang) if path else "—"
             for name, value in extras.items():
@@ -198,7 +196,7 @@ class FindingsBuilder:
             "drug_id": drug_id,
             "batch_no": batch_no,
             "code": codes[0],
-            "code_count": int(len(keys)),
+            "code_count": len(keys),
             "codes": codes,
             "bill_code": bill,
             "order_code": order,
@@ -208,7 +206,7 @@ class FindingsBuilder:
             "threshold": float(g.threshold[worst]),
             "unit": detector.unit,
             "amount": amount / 100 if amount > 0 else None,
-            "event_ids": event_ids,
+            "event_ids": ids,
             "title_zh": detector.title_zh,
             "title_en": detector.title_en,
             "explanation_zh": sentences["zh"],
@@ -220,22 +218,26 @@ class FindingsBuilder:
         }
 
     def _event_ids(
-        self, g: Grouped, members: slice, path: list[PathEvent], *, single: bool
-    ) -> list[str]:
-        """Ids of the events a finding rests on: the pack's path, else the hits themselves."""
-        seqs = g.seq[members][:MAXIMUM_CODES]
+        self, g: Grouped, counts: npt.NDArray[np.int64],
+    ) -> list[set[str]]:
+        """Ids of the events each group rests on (at most ``MAXIMUM_CODES`` hits of each)."""
+        seqs = [g.seq]
+        owners = [np.repeat(np.arange(len(counts)), counts)]
         if g.related is not None:
-            more = g.related[members][:MAXIMUM_CODES].reshape(-1)
-            seqs = np.concatenate([seqs, more[more >= 0]])
-        ids = {str(x) for x in self.log.text("event_id", np.unique(seqs))}
-        if single:
-            on_path = [str(e["event_id"]) for e in path]
-            return on_path + sorted(ids - set(on_path))
-        return sorted(ids)
+            more = g.related.reshape(len(g.seq), -1)
+            seqs.append(more.reshape(-1))
+            owners.append(np.repeat(owners[0], more.shape[1]))
+        number, owner = np.concatenate(seqs), np.concatenate(owners)
+        number, owner = number[number >= 0], owner[number >= 0]
+        out: list[set[str]] = [set() for _ in counts]
+        for group, text in zip(owner.tolist(), self.log.text("event_id", number), strict=True):
+            if len(out[group]) < MAXIMUM_CODES:
+                out[group].add(str(text))
+        return out
 
     def _extra_text(self, name: str, value: Any, lang: str) -> Any:
         if name.endswith("_party"):
-            return self.view.party_name(value) if value >= 0 else _unknown(lang)
+            return self.party_name(value) if value >= 0 else _unknown(lang)
         if name.endswith("_region"):
             return load_regions().name(value) if value >= 0 else _unknown(lang)
         if name.endswith("_time"):

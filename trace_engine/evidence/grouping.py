@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.detectors.base import Hits
-from trace_engine.events.batch import DAY
+from trace_engine.events.batch import DAY, NATIONAL_LIMIT, Vocabulary
 
 if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
@@ -26,7 +26,8 @@ class Grouped:
     """Hits of one detector with every default filled, ordered so that groups are runs.
 
     All columns have shape ``(m,)``; ``starts`` has the first hit of each group, then ``m``. Within
-    a group hits stand by code, then by log number.
+    a group hits stand by the text of their code, then by time and event key: never by numbers that
+    were given on arrival.
     """
 
     seq: Int64
@@ -80,7 +81,12 @@ def standing(hits: Hits, data_begin: int) -> Hits:
 
 
 def group_hits(
-    hits: Hits, log: EventLog, view: RegistryView, *, receiver_answers: bool = False
+    hits: Hits,
+    log: EventLog,
+    view: RegistryView,
+    vocabulary: Vocabulary,
+    *,
+    receiver_answers: bool = False,
 ) -> Grouped:
     """Fill defaults from the log and order ``hits`` by group (see :class:`Hits`)."""
     seq = np.asarray(hits.seq, np.int64)
@@ -109,7 +115,19 @@ def group_hits(
         own = np.asarray(hits.group, np.uint64)
         key = own ^ (_OWN << np.uint64(61))
     day = time // DAY
-    order = np.lexsort((seq, code, key, batch_no, drug, counterparty, subject, day))
+    order = np.lexsort(
+        (
+            log.column("event_key", seq),
+            time,
+            _text_order(code, vocabulary),
+            key,
+            batch_no,
+            drug,
+            counterparty,
+            subject,
+            day,
+        )
+    )
     columns = (day, subject, counterparty, drug, batch_no, key)
     new = np.ones(len(seq), np.bool_)
     if len(seq):
@@ -138,3 +156,22 @@ def group_hits(
         extra={name: np.asarray(column)[order] for name, column in hits.extra.items()},
         starts=starts,
     )
+
+
+def _text_order(
+    code: npt.NDArray[np.uint64], vocabulary: Vocabulary
+) -> npt.NDArray[np.uint64]:
+    """Return numbers that order like the texts of codes.
+
+    Keys of national codes do; other codes were numbered on arrival and are numbered anew by text.
+    """
+    others = np.unique(code[code >= NATIONAL_LIMIT])
+    if len(others) == 0:
+        return code
+    texts = [vocabulary.code_text(int(key)) for key in others]
+    rank = np.empty(len(others), np.uint64)
+    rank[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+    out = code.copy()
+    other = code >= NATIONAL_LIMIT
+    out[other] = np.uint64(NATIONAL_LIMIT) + rank[np.searchsorted(others, code[other])]
+    return out

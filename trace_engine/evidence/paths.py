@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
     from trace_engine.registry import RegistryView
 
-_EPOCH = dt.datetime(1970, 1, 1)
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock by convention
 _KIND = {int(k.kind): k for k in KINDS}
 
 PathEvent = dict[str, Any]
@@ -25,8 +25,8 @@ PathEvent = dict[str, Any]
 
 def time_text(time: int, date_only: bool) -> str:
     """Return ``2026-03-01`` or ``2026-03-01 10:02:33`` for µs of the Shanghai wall clock."""
-    moment = _EPOCH + dt.timedelta(microseconds=time)
-    return moment.strftime("%Y-%m-%d" if date_only else "%Y-%m-%d %H:%M:%S")
+    text = (_EPOCH + dt.timedelta(microseconds=time)).isoformat(" ", "seconds")
+    return text[:10] if date_only else text
 
 
 def path_events(

@@ -94,7 +94,9 @@ def hits_table(kept: list[tuple[str, Hits]], engine: Engine) -> pa.Table:
     for detector_id, some in kept:
         some = standing(some, engine.data_begin or 0)
         receiver_answers = engine.detectors[detector_id].answerable == "receiver"
-        g = group_hits(some, engine.log, engine.view, receiver_answers=receiver_answers)
+        g = group_hits(
+            some, engine.log, engine.view, engine.vocabulary, receiver_answers=receiver_answers
+        )
         parts.append(
             pa.table(
                 [
