@@ -86,7 +86,9 @@ ROW = {
 }
 
 
-def encode(rows: list[dict[str, str]], words: Vocabulary | None = None) -> tuple[list[int], Encoder]:
+def encode(
+    rows: list[dict[str, str]], words: Vocabulary | None = None
+) -> tuple[list[int], Encoder]:
     names = dict.fromkeys(name for row in rows for name in row)
     batch = pa.record_batch({name: pa.array([r.get(name) for r in rows]) for name in names})
     encoder = Encoder(words or Vocabulary(), key=b"k")
@@ -118,7 +120,9 @@ def test_every_column_is_content(name: str) -> None:
 
 
 def test_swapping_columns_changes_the_key() -> None:
-    first, second = encode([{**ROW, "rx_no": "1", "device_id": "2"}, {**ROW, "rx_no": "2", "device_id": "1"}])[0]
+    first, second = encode(
+        [{**ROW, "rx_no": "1", "device_id": "2"}, {**ROW, "rx_no": "2", "device_id": "1"}]
+    )[0]
     assert first != second
 
 
@@ -126,8 +130,6 @@ def test_keys_of_some_rows_are_those_of_all() -> None:
     rows = [{**ROW, "to_id": str(i), "code": f"(01)06970593810109(21){i}"} for i in range(10)]
     keys, encoder = encode(rows)
     assert len(set(keys)) == 10
-    batch = encoder.encode(
-        RawBatch(pa.RecordBatch.from_pylist(rows), "f")
-    ).batch
+    batch = encoder.encode(RawBatch(pa.RecordBatch.from_pylist(rows), "f")).batch
     hasher = ContentHasher(encoder.vocabulary)
     assert hasher.keys(batch, np.array([7, 2])).tolist() == [keys[7], keys[2]]

@@ -30,8 +30,8 @@ CARD = "11010519491231002X"
         CARD, CARD.lower(), "110105 19491231 002X", "１１０１０５１９４９１２３１００２Ｘ", "110105491231002",
         "E12345678", "EA1234567", "H1234567890", "13812345678", "+86 138-1234-5678",
         "8613812345678", "010-12345678", "123456789", "12345678901S", "11010519491231002",
-        "张三 13812345678", f"id:{CARD};", "身份证" + CARD, "330100199912311234567",
-    ][:18],
+        "张三 13812345678", f"id:{CARD};", "身份证" + CARD,
+    ],
 )  # fmt: skip
 def test_numbers_of_persons_are_seen(text: str) -> None:
     assert looks_personal(text)
@@ -40,7 +40,8 @@ def test_numbers_of_persons_are_seen(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "P0000012345", "B0000000001", "u-123", "张三", "p:" + "0" * 64, "a1b2c3d4e5f60718",
+        "", "P0000012345", "B0000000001", "u-123", "张三", "330100199912311234567",
+        "p:" + "0" * 64, "a1b2c3d4e5f60718",
         hashlib.sha256(b"x").hexdigest(), hashlib.md5(b"y").hexdigest(), "buyer_000123456", "1234567",
         "0f8fad5b-d9cb-469f-a165-70867728950e", "E0001", "BUYER13812345678", "user.20240510",
     ],
@@ -66,7 +67,9 @@ def test_the_fast_look_misses_nothing(text: str) -> None:
 
 
 def test_the_fast_look_lets_usual_pseudonyms_pass() -> None:
-    texts = [f"P{n:010d}" for n in range(50)] + [hashlib.sha256(b"%d" % n).hexdigest() for n in range(50)]
+    texts = [f"P{n:010d}" for n in range(50)] + [
+        hashlib.sha256(b"%d" % n).hexdigest() for n in range(50)
+    ]
     column = text_column(pa.array([*texts, None]))
     marked = np.empty(101, np.bool_)
     assert maybe_personal(column.offsets, column.data, column.valid, marked) == 0

@@ -128,16 +128,22 @@ class ValueReader:
             per_second = _PER_SECOND[kind.unit]
             if per_second < 1_000_000:
                 factor = 1_000_000 // per_second
-                values = np.clip(values, -_FARTHEST_TIME // factor, _FARTHEST_TIME // factor) * factor
+                values = (
+                    np.clip(values, -_FARTHEST_TIME // factor, _FARTHEST_TIME // factor) * factor
+                )
             elif per_second > 1_000_000:
                 values = values // (per_second // 1_000_000)
             if kind.tz is not None:
-                values = np.clip(values, -_FARTHEST_TIME, None) + SHANGHAI_OFFSET
+                values = np.clip(values, -_FARTHEST_TIME, _FARTHEST_TIME) + SHANGHAI_OFFSET
             return _with_nulls(values, array)
         if pa.types.is_date32(kind):
             return _with_nulls(plain_numbers(array).astype(np.int64) * DAY, array)
         if pa.types.is_date64(kind):
-            return _with_nulls(np.clip(plain_numbers(array), -_FARTHEST_TIME // 1000, _FARTHEST_TIME // 1000) * 1000, array)
+            return _with_nulls(
+                np.clip(plain_numbers(array), -_FARTHEST_TIME // 1000, _FARTHEST_TIME // 1000)
+                * 1000,
+                array,
+            )
         if pa.types.is_integer(kind):
             array = array.cast(pa.string())
         elif not is_text(kind):

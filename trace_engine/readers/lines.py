@@ -42,17 +42,42 @@ class Block:
 
 
 def guess_encoding(sample: bytes) -> str:
-    """Return ``utf-8``, ``gb18030`` or ``utf-16`` by the beginning of a file."""
+    """Return ``utf-8``, ``gb18030`` or ``utf-16`` by the beginning of a file.
+
+    Where lines of both kinds occur the file counts as UTF-8: what is no UTF-8 is then read as
+    GB18030, while valid UTF-8 of some length is never anything else by chance.
+    """
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    cut = sample if len(sample) < SAMPLE else sample[: sample.rfind(b"\n") + 1] or sample[:-4]
-    for name in ("utf-8", "gb18030"):
-        try:
-            cut.decode(name)
-        except UnicodeDecodeError:
+    whole = sample if len(sample) < SAMPLE else sample[: sample.rfind(b"\n") + 1]
+    found = ""
+    for line in whole.split(b"\n"):
+        if line.isascii():
             continue
-        return name
-    return "utf-8"
+        if _is_utf8(line):
+            if not _short(line):
+                return "utf-8"
+        elif _from_gb18030(line) is not None:
+            found = "gb18030"
+    return found or "utf-8"
+
+
+def sample_lines(sample: bytes, encoding: str) -> list[str]:
+    """Return the lines of the beginning of a file as text, each in its own encoding."""
+    if encoding == "utf-16":
+        text = sample.decode("utf-16", "replace")
+        return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = sample.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return [(to_utf8(line, encoding) or line).decode("utf-8", "replace") for line in lines]
+
+
+def to_utf8(text: bytes, encoding: str) -> bytes | None:
+    """Return one line as UTF-8, or None if it is neither UTF-8 nor GB18030."""
+    if text.isascii():
+        return text
+    if _is_utf8(text) and not (encoding == "gb18030" and _short(text)):
+        return text
+    return _from_gb18030(text)
 
 
 class LineReader:
@@ -228,7 +253,7 @@ class LineReader:
                 else:
                     text = joined
             if text:
-                good = self._to_utf8(text)
+                good = to_utf8(text, self._encoding)
                 if good is None:
                     self._reject("undecodable", "neither UTF-8 nor GB18030", _shown(text))
                 else:
@@ -255,15 +280,12 @@ class LineReader:
                 return text, last - i + 1
         return None, 1
 
-    def _to_utf8(self, text: bytes) -> bytes | None:
-        if text.isascii():
-            return text
-        if _is_utf8(text) and not (self._encoding == "gb18030" and _short(text)):
-            return text
-        try:
-            return text.decode("gb18030").encode()
-        except UnicodeDecodeError:
-            return None
+
+def _from_gb18030(text: bytes) -> bytes | None:
+    try:
+        return text.decode("gb18030").encode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _is_utf8(data: bytes) -> bool:

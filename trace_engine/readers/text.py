@@ -16,7 +16,7 @@ import pyarrow.csv as pa_csv
 from trace_engine.events.raw import InputError, RawBatch, RejectList, raw_text
 from trace_engine.events.schema import LABEL, LABELS, match_headers
 from trace_engine.readers.formats import SAMPLE, sample_of
-from trace_engine.readers.lines import Block, LineReader, guess_encoding
+from trace_engine.readers.lines import Block, LineReader, guess_encoding, sample_lines
 from trace_engine.readers.ndjson import JsonBlocks
 from trace_engine.readers.units import RejectSink, Unit
 
@@ -132,8 +132,7 @@ def text_units(path: str, form: str, batch_rows: int, sink: RejectSink, number: 
     """
     sample = sample_of(path)
     encoding = guess_encoding(sample)
-    text = sample.decode(encoding, "replace").removeprefix("\ufeff")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = sample_lines(sample, encoding)
     if len(sample) == SAMPLE and len(lines) == 1:
         raise InputError(
             f"{path}: the first line is longer than {SAMPLE} bytes; expected a header or an object",
