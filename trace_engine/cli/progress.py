@@ -121,8 +121,8 @@ def note_if_cold(progress: Progress) -> None:
     if not is_warm():
         progress.note(
             say(
-                "首次运行：编译计算内核（约半分钟，仅一次；可先运行 trace-engine warmup）……",
-                "first run: compiling kernels (about half a minute, once; "
+                "首次运行：编译计算内核（一分钟以内，仅一次；可先运行 trace-engine warmup）……",
+                "first run: compiling kernels (up to a minute, once; "
                 "trace-engine warmup does it ahead) ...",
             )
         )
