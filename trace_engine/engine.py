@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from trace_engine.core.eventlog import EventLog
 from trace_engine.core.fold import Edges, Exposure
 from trace_engine.core.identity import IdentityTable
 from trace_engine.core.shards import CodeShards
+from trace_engine.core.signals import Custody
 from trace_engine.core.voids import step_with_voids
 from trace_engine.coverage import Coverage
 from trace_engine.detectors.base import Detector, Hits, KeyedDetector, Rows, Slice, State, Verdict
@@ -102,7 +104,7 @@ class Engine:
         self.voided: set[int] = set()  # log numbers of events that were voided
         self.kept_hits: list[tuple[str, Hits]] = []
         self.kept_rows: dict[str, list[Rows]] = {name: [] for name in self.states}
-        self._findings: list[pa.Table] = []
+        self.built_findings: list[pa.Table] = []
         self._built: pa.Table | None = None
         self.stopwatch = Stopwatch()
         self._pool: ThreadPoolExecutor | None = None
@@ -164,7 +166,7 @@ class Engine:
             self.kept_hits += new
             self._built = None
         else:
-            self._findings.append(table)
+            self.built_findings.append(table)
         return table
 
     def finish(self) -> pa.Table:
@@ -194,17 +196,7 @@ class Engine:
             )
         with watch("log"):
             self.log.append(batch, custody.previous)
-        data = Slice(
-            batch=batch,
-            seq_base=seq_base,
-            custody=custody,
-            registry=self.view,
-            policy=self.policy,
-            vocabulary=self.vocabulary,
-            first_day=first_day,
-            last_day=last_day,
-            data_begin=self.data_begin,
-        )
+        data = self._slice(batch, seq_base, custody, first_day, last_day)
         self.clock_day = last_day
         self.counts["events"] += len(batch)
         with watch("detect"):
@@ -219,6 +211,58 @@ class Engine:
             if verdict.hits is not None and len(verdict.hits):
                 hits.append((detector.id, verdict.hits))
         return hits
+
+    def catch_up(self, day: int) -> list[tuple[str, Hits]]:
+        """Let what fell due by the beginning of ``day`` be reported, without new events."""
+        if self.clock_day is None or self.data_begin is None:
+            return []
+        settings = self.reference.settings(self.policy, self.detectors, day)
+        nothing = EventBatch.empty()
+        custody = self.shards.step(
+            nothing, len(self.log), day, *self.reference.arrays(), settings, self.run_all
+        )
+        self.clock_day = max(day, self.clock_day)
+        data = self._slice(nothing, len(self.log), custody, day, day)
+        keyed = self.keyed_detectors()
+        hits = []
+        for name, detector in self.detectors.items():
+            if name not in keyed:
+                verdict = detector.judge(data, self.parameters(detector, day))
+                if verdict.hits is not None and len(verdict.hits):
+                    hits.append((name, verdict.hits))
+        return hits
+
+    def judge_rows(self, name: str, rows: Rows) -> list[tuple[str, Hits]]:
+        """Let a keyed detector judge ``rows`` (by time), a stretch of equal policy at a time."""
+        detector = self.keyed_detectors()[name]
+        days = rows["time"] // DAY
+        segment = np.array([self.policy.segment(int(d)) for d in np.unique(days)])
+        of_row = segment[np.searchsorted(np.unique(days), days)]
+        cuts = np.flatnonzero(np.diff(of_row)) + 1
+        bounds = [0, *cuts.tolist(), len(days)]
+        hits = []
+        for start, stop in pairwise(bounds):
+            part = {column: values[start:stop] for column, values in rows.items()}
+            parameters = self.parameters(detector, int(days[start]))
+            found = detector.advance(part, self.states[name], parameters, int(days[stop - 1]))
+            if found is not None and len(found):
+                hits.append((name, found))
+        return hits
+
+    def _slice(
+        self, batch: EventBatch, seq_base: int, custody: Custody, first_day: int, last_day: int
+    ) -> Slice:
+        return Slice(
+            batch=batch,
+            seq_base=seq_base,
+            custody=custody,
+            registry=self.view,
+            policy=self.policy,
+            vocabulary=self.vocabulary,
+            first_day=first_day,
+            last_day=last_day,
+            data_begin=self.data_begin or 0,
+        )
 
     def _admit(self, batch: EventBatch, first_day: int) -> EventBatch:
         horizon = self.policy.general(first_day).deduplication_days
@@ -265,10 +309,10 @@ class Engine:
             if self.keep_hits:
                 self._built = self.builder.build(self.kept_hits, self.data_begin or 0)
             else:
-                tables = self._findings or [FINDINGS.empty_table()]
+                tables = self.built_findings or [FINDINGS.empty_table()]
                 self._built = pa.concat_tables(tables)
         elif not self.keep_hits:
-            self._built = pa.concat_tables(self._findings or [FINDINGS.empty_table()])
+            self._built = pa.concat_tables(self.built_findings or [FINDINGS.empty_table()])
         return self._built
 
     @property

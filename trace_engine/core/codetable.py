@@ -248,3 +248,13 @@ class CodeTable:
         if wanted > len(self.index):
             self.index = np.zeros(wanted, np.uint64)
             reindex(self.view())
+
+    def restore(self, lines: npt.NDArray[np.void], nodes: npt.NDArray[np.int32]) -> None:
+        """Hold exactly ``lines`` and ``nodes``."""
+        self.used[:2] = 0
+        self.reserve(max(len(lines), len(nodes)))
+        self.lines[: len(lines)] = lines
+        self.nodes[: len(nodes)] = nodes
+        self.used[:2] = (len(lines), len(nodes))
+        self.index[:] = 0
+        reindex(self.view())

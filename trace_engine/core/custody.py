@@ -192,6 +192,14 @@ def source_signal(
 
 
 @kernel
+def seller_province(parties: Records, owner: np.int32, e: np.void) -> np.int64:
+    """Province a hop starts from: the giver's if it is of the owner's house, else the owner's."""
+    if e.source >= 0 and related(parties, e.source, e.source_group, owner):
+        return np.int64(e.source_province)
+    return province_of(parties, owner, e.source, e.source_province)
+
+
+@kernel
 def ship(
     line: np.void,
     row: np.int64,
@@ -224,7 +232,7 @@ def ship(
     if (line.awaits_receipt & bit) != 0 and giver >= 0 and line.previous == giver:
         # On its way from this very giver, and now sent elsewhere.
         signal |= np.uint32(sig.REDIRECTED)
-        before = province_of(parties, line.previous, giver, e.source_province)
+        before = np.int64(e.source_province)
         after = e.target_province
         crossed = before > 0 and after > 0 and before != after
         if (line.crossed_bits & np.uint8(1)) != 0 and line.crossings > 0:
@@ -241,14 +249,21 @@ def ship(
         line.paid = price
         if line.sales == 0:
             line.holder = np.int32(-1)
-        enqueue(waiting, bounds, row, seq, day, line.current, False)
+        # Under a new number, so that its old place in the queue falls due for nothing.
+        serial = np.uint8(1 if line.next_serial == 255 else line.next_serial + 1)
+        line.next_serial = serial
+        line.current = serial
+        fresh = np.uint8(1 << (serial & 7))
+        line.awaits_receipt = np.uint8((line.awaits_receipt & ~bit) | fresh)
+        line.awaits_shipment = np.uint8(line.awaits_shipment & ~fresh)
+        enqueue(waiting, bounds, row, seq, day, serial, False)
         return signal
     if line.owner < 0 and giver >= 0:
         push_owner(line, owners, giver, False, False)
     if line.owner < 0:
         push_owner(line, owners, receiver, False, False)
     else:
-        before = province_of(parties, line.owner, giver, e.source_province)
+        before = seller_province(parties, line.owner, e)
         after = e.target_province
         crossed = before > 0 and after > 0 and before != after
         signal |= hop(line, e, owners, crossed, settings)
@@ -305,7 +320,7 @@ def receive(
         on_record = line.owner == giver
         if line.owner < 0:
             push_owner(line, owners, giver, False, False)
-        before = province_of(parties, line.owner, giver, e.source_province)
+        before = seller_province(parties, line.owner, e)
         after = e.target_province
         crossed = before > 0 and after > 0 and before != after
         signal |= hop(line, e, owners, crossed, settings)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trace_engine.events.batch import STRING_COLUMNS, EventBatch
+from trace_engine.events.batch import EventBatch
 
 LOG_COLUMNS: dict[str, Any] = {
     "time": np.int64,
@@ -83,13 +83,6 @@ class MemoryChunk:
         found: list[str | None] = self._strings[name].take(pa.array(rows)).to_pylist()
         return found
 
-    def strings(self) -> pa.Table:
-        """Return all strings of the chunk."""
-        if self._batch is not None:
-            return self._batch.compact_strings().select(STRING_COLUMNS)
-        assert self._strings is not None
-        return self._strings
-
 
 class EventLog:
     """Accepted events by number. Subclasses say how a chunk is kept (:meth:`_keep`)."""
@@ -117,10 +110,11 @@ class EventLog:
             )
         columns = {name: getattr(batch, name) for name in LOG_COLUMNS if name != "previous"}
         columns["previous"] = previous
-        self._add(self._keep(columns, batch))
+        self.add_chunk(self._keep(columns, batch))
         return base
 
-    def _add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add a chunk whose columns already hold this log's numbers."""
         self.chunks.append(chunk)
         self._ends = np.append(self._ends, len(self) + len(chunk))
 

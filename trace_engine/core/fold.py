@@ -223,6 +223,13 @@ class Edges:
             self.used,
         )
 
+    def restore(self, keys: npt.NDArray[np.int32], sums: npt.NDArray[np.int64]) -> None:
+        """Hold exactly these edges."""
+        self.keys, self.sums = np.ascontiguousarray(keys), np.ascontiguousarray(sums)
+        self.used[0] = len(keys)
+        self.index = np.zeros(1 << max(12, (4 * len(keys)).bit_length()), np.int64)
+        index_edges(self.keys, len(keys), self.index)
+
     def merge(
         self,
         keys: npt.NDArray[np.int32],
@@ -246,7 +253,4 @@ class Edges:
             np.add.at(totals[:, column], where, all_sums[:, column])
         np.minimum.at(totals[:, 3], where, all_sums[:, 3])
         np.maximum.at(totals[:, 4], where, all_sums[:, 4])
-        self.keys, self.sums = np.ascontiguousarray(unique, np.int32), totals
-        self.used[0] = len(unique)
-        self.index = np.zeros(1 << max(12, (4 * len(unique)).bit_length()), np.int64)
-        index_edges(self.keys, len(unique), self.index)
+        self.restore(unique.astype(np.int32), totals)

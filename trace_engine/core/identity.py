@@ -114,6 +114,25 @@ class IdentityTable:
         taken = self.slots != 0
         return self.slots[taken], self.days[taken]
 
+    def merge(self, other: IdentityTable) -> None:
+        """Remember the keys of ``other`` too; of a key both know, the earlier day counts."""
+        keys, days = (np.concatenate(pair) for pair in zip(self.entries(), other.entries(),
+                                                           strict=True))
+        order = np.lexsort((days, keys))
+        keys, days = keys[order], days[order]
+        first = np.ones(len(keys), np.bool_)
+        first[1:] = keys[1:] != keys[:-1]
+        self.replace(keys[first], days[first])
+
+    def replace(self, keys: npt.NDArray[np.uint64], days: npt.NDArray[np.int32]) -> None:
+        """Hold exactly these keys (different ones) and days."""
+        size = 1 << 12
+        while len(keys) > self.MAXIMUM_LOAD * size:
+            size *= 2
+        self.slots, self.days = np.zeros(size, np.uint64), np.empty(size, np.int32)
+        kept = np.ascontiguousarray(keys, np.uint64), np.ascontiguousarray(days, np.int32)
+        self.used[0] = move_recent(*kept, -(2**31), self.slots, self.days)
+
     def reserve(self, events: int, oldest_day: int) -> None:
         """Make room for ``events`` keys, forgetting days before ``oldest_day`` if it is tight."""
         if self.used[0] + events <= self.MAXIMUM_LOAD * len(self.slots):

@@ -48,14 +48,19 @@ class Late(NamedTuple):
 
 
 @kernel
-def brings_to(group: Ints, m: np.int64, but: np.int64, party: np.int32, events: Records) -> bool:
-    """Whether a remaining event other than ``but`` brings the code to ``party``."""
+def brings_to(
+    group: Ints, m: np.int64, but: np.int64, party: np.int32, sold: bool, events: Records
+) -> bool:
+    """Whether a remaining event other than ``but`` brings the code to ``party``.
+
+    No person can bring back what is not sold.
+    """
     if party < 0:
         return False
     for k in range(m):
-        if k == but:
-            continue
         j = group[k]
+        if k == but or (events[j].role == _CONSUMER_RETURN and not sold):
+            continue
         if events[j].target == party and events[j].source != party and _BRINGS[events[j].role]:
             return True
     return False
@@ -127,7 +132,7 @@ def rank_of(group: Ints, m: np.int64, k: np.int64, line: np.void, events: Record
             if alone or reached_again(group, m, k, events):
                 return 2
             return 3
-        if brings_to(group, m, k, giver, events):
+        if brings_to(group, m, k, giver, sold, events):
             return _WAIT
         if giver >= 0 and line.owner == giver:
             return 4
@@ -146,7 +151,7 @@ def rank_of(group: Ints, m: np.int64, k: np.int64, line: np.void, events: Record
             ):
                 return _WAIT
         if giver >= 0:
-            if in_hands != giver and brings_to(group, m, k, giver, events):
+            if in_hands != giver and brings_to(group, m, k, giver, sold, events):
                 return _WAIT
             if line.owner == giver or in_hands == giver:
                 return 4

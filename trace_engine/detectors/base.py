@@ -180,6 +180,8 @@ class KeyedDetector(Detector[P]):
     ``select`` gives the rows of a slice that matter, as columns (all numbers); the engine orders
     them by ``(time, event_key)`` only where a merge demands it, so ``advance`` must not depend on
     the order of rows with equal time, and may be called with any number of whole days at once.
+    Columns named as in EventBatch (source, drug, batch_no, ...) or ``*_party`` hold numbers of the
+    vocabulary, which a merge translates; other columns must not.
     """
 
     @abstractmethod

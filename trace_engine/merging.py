@@ -1,0 +1,278 @@
+"""Merge two engines that each saw a part of the codes.
+
+State of codes is disjoint and is taken over line by line; sums are added; detectors that keep state
+across codes judge the rows of both engines anew, in one order. Numbers that each engine gave on
+arrival (parties, drugs, codes, events) are translated first. The result does not depend on which
+engine takes over which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
+from trace_engine.core.custody import WAITING
+from trace_engine.core.eventlog import LOG_COLUMNS, MemoryChunk
+from trace_engine.core.kernel import kernel
+from trace_engine.core.shards import CodeShards
+from trace_engine.core.voids import shard_of
+from trace_engine.detectors.base import Hits, Rows
+from trace_engine.events.batch import NATIONAL_LIMIT, STRING_COLUMNS, EventBatch, Vocabulary
+
+if TYPE_CHECKING:
+    from trace_engine.engine import Engine
+
+Ids = npt.NDArray[np.int32]
+
+# Which interner a column's numbers belong to, wherever a column of that name stands.
+_INTERNER_OF = {
+    "actor": "parties",
+    "source": "parties",
+    "target": "parties",
+    "subject": "parties",
+    "counterparty": "parties",
+    "drug": "drugs",
+    "code_drug": "drugs",
+    "batch_no": "batches",
+    "platform": "platforms",
+    "shop": "shops",
+}
+
+
+@dataclass
+class Translation:
+    """Numbers of another engine in ours."""
+
+    ids: dict[str, Ids]  # interner -> our id by theirs, and -1 at the end for "none"
+    codes: npt.NDArray[np.uint64]  # our key by their index among other codes
+    seq_offset: int
+
+    @classmethod
+    def between(cls, theirs: Vocabulary, ours: Vocabulary, seq_offset: int) -> Translation:
+        """Give every word of ``theirs`` a number in ``ours``."""
+        ids = {}
+        for name in ("parties", "drugs", "batches", "platforms", "shops"):
+            mine = getattr(ours, name).ids(getattr(theirs, name).values)
+            ids[name] = np.append(mine, np.int32(-1)).astype(np.int32)
+        codes = ours.codes.ids(theirs.codes.values).astype(np.uint64) + np.uint64(NATIONAL_LIMIT)
+        return cls(ids, codes, seq_offset)
+
+    def column(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Translate a column by its name; columns without numbers of ours come back as they are."""
+        if name == "code":
+            return self.keys(values)
+        if name in ("seq", "previous"):
+            return np.where(values >= 0, values + self.seq_offset, values)
+        interner = "parties" if name.endswith("_party") else _INTERNER_OF.get(name)
+        if interner is None:
+            return values
+        return self.ids[interner][values].astype(values.dtype)
+
+    def keys(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Translate keys of codes; those of national codes are the same everywhere."""
+        out = keys.copy()
+        other = keys >= NATIONAL_LIMIT
+        out[other] = self.codes[(keys[other] - np.uint64(NATIONAL_LIMIT)).astype(np.int64)]
+        return out
+
+    def batch(self, batch: EventBatch, file_offset: int) -> EventBatch:
+        """Translate a batch that was not judged yet."""
+        rows = batch.take(np.arange(len(batch)))
+        for name in ("code", *_INTERNER_OF):
+            if hasattr(rows, name):
+                setattr(rows, name, self.column(name, getattr(rows, name)))
+        if rows.origin is not None:
+            rows.origin = rows.origin + np.int64(file_offset << 40)
+        return rows
+
+    def hits(self, hits: Hits) -> Hits:
+        """Translate hits."""
+
+        def optional(name: str) -> Any:
+            column = getattr(hits, name)
+            return None if column is None else self.column(name, np.asarray(column))
+
+        related = hits.related
+        if related is not None:
+            related = np.where(related >= 0, related + self.seq_offset, related)
+        return Hits(
+            seq=np.asarray(hits.seq) + self.seq_offset,
+            observed=hits.observed,
+            threshold=hits.threshold,
+            severity=hits.severity,
+            subject=optional("subject"),
+            counterparty=optional("counterparty"),
+            time=hits.time,
+            region=hits.region,
+            amount=hits.amount,
+            group=hits.group,
+            history_since=hits.history_since,
+            related=related,
+            extra={name: self.column(name, np.asarray(c)) for name, c in hits.extra.items()},
+        )
+
+
+def merge_engines(ours: Engine, theirs: Engine) -> None:
+    """Take the state of ``theirs`` into ``ours``; ``theirs`` must not be used afterwards.
+
+    Raises
+    ------
+    ValueError
+        If the engines differ in policy or registry, do not keep hits, or saw one code both.
+    """
+    _check(ours, theirs)
+    clocks = [c for c in (ours.clock_day, theirs.clock_day) if c is not None]
+    for engine in (ours, theirs):
+        if clocks:
+            engine.advance(max(clocks) + 1)
+    t = Translation.between(theirs.vocabulary, ours.vocabulary, len(ours.log))
+    _merge_shards(ours.shards, theirs.shards, t)
+    ours.view.refresh()
+    for chunk in theirs.log.chunks:
+        columns = {name: t.column(name, chunk.column(name)) for name in LOG_COLUMNS}
+        every = np.arange(len(chunk))
+        strings = {n: pa.array(chunk.text(n, every), pa.string()) for n in STRING_COLUMNS}
+        ours.log.add_chunk(MemoryChunk(columns, None, pa.table(strings)))
+    ours.voided |= {s + t.seq_offset for s in theirs.voided}
+    ours.identity.merge(theirs.identity)
+    ours.exposure.merge(theirs.exposure.totals, t.ids["parties"][:-1])
+    edges = len(theirs.edges)
+    ours.edges.merge(
+        theirs.edges.keys[:edges], theirs.edges.sums[:edges], t.ids["parties"][:-1],
+        t.ids["drugs"][:-1],
+    )
+    ours.coverage.merge(theirs.coverage.judged, theirs.coverage.skipped)
+    for name, count in theirs.counts.items():
+        ours.counts[name] += count
+    ours.rejects += theirs.rejects
+    for piece in theirs.buffer.pieces:
+        ours.buffer.add(t.batch(piece, len(ours.files)))
+    ours.files += theirs.files
+    begins = [b for b in (ours.data_begin, theirs.data_begin) if b is not None]
+    ours.data_begin = min(begins) if begins else None
+    keyed = ours.keyed_detectors()
+    ours.kept_hits = [
+        *((n, h) for n, h in ours.kept_hits if n not in keyed),
+        *((n, t.hits(h)) for n, h in theirs.kept_hits if n not in keyed),
+    ]
+    if clocks:
+        ours.kept_hits += ours.catch_up(max(clocks))
+    for name in keyed:
+        rows = [
+            *ours.kept_rows[name],
+            *({c: t.column(c, v) for c, v in r.items()} for r in theirs.kept_rows[name]),
+        ]
+        _judge_again(ours, name, rows)
+
+
+def _check(ours: Engine, theirs: Engine) -> None:
+    if ours is theirs:
+        raise ValueError("an engine cannot be merged with itself")
+    if not (ours.keep_hits and theirs.keep_hits):
+        raise ValueError("both engines must be made with keep_hits=True to be merged")
+    if ours.policy.version != theirs.policy.version:
+        raise ValueError(
+            f"engines of two policies cannot be merged: {ours.policy.version}, "
+            f"{theirs.policy.version}"
+        )
+    if ours.registry.content_hash != theirs.registry.content_hash:
+        raise ValueError("engines of two registries cannot be merged")
+
+
+@kernel
+def _first_known(table: Table, keys: npt.NDArray[np.uint64]) -> int:
+    """Index of the first key that has a line, or -1."""
+    for i in range(keys.shape[0]):
+        if find(table, keys[i]) >= 0:
+            return i
+    return -1
+
+
+@kernel
+def _add_lines(
+    table: Table, lines: npt.NDArray[np.void], rows: npt.NDArray[np.int64]
+) -> None:
+    """Add ``lines`` (new codes) and write their rows to ``rows``."""
+    for i in range(lines.shape[0]):
+        row = find_or_add(table, lines[i].key)
+        table.lines[row] = lines[i]
+        rows[i] = row
+
+
+def _merge_shards(ours: CodeShards, theirs: CodeShards, t: Translation) -> None:
+    parties = t.ids["parties"]
+    for shard in theirs.shards:
+        used, nodes_used = int(shard.table.used[0]), int(shard.table.used[1])
+        lines = shard.table.lines[:used].copy()
+        lines["key"] = t.keys(lines["key"])
+        for name in ("owner", "previous", "holder"):
+            lines[name] = parties[lines[name]]
+        shallow = lines["tail"] >= -1
+        lines["tail"][shallow] = parties[lines["tail"][shallow]]
+        known = lines["last_seq"] != 0xFFFFFFFF
+        lines["last_seq"][known] += np.uint32(t.seq_offset)
+        nodes = shard.table.nodes[:nodes_used].copy()
+        nodes[:, 0] = parties[nodes[:, 0]]
+        last = nodes[:, 1] >= -1
+        nodes[last, 1] = parties[nodes[last, 1]]
+        of_shard = shard_of(lines["key"])
+        new_row = np.zeros(used, np.int64)
+        for k in range(SHARDS):
+            mine = np.flatnonzero(of_shard == k)
+            if len(mine):
+                new_row[mine] = _take_lines(ours, k, lines[mine], nodes)
+        for name in ("shipments", "receipts"):
+            waiting = getattr(shard, name).waiting().copy()
+            where = of_shard[waiting["row"]]
+            waiting["row"] = new_row[waiting["row"]]
+            waiting["seq"] += np.uint32(t.seq_offset)
+            for k in range(SHARDS):
+                entries: npt.NDArray[Any] = waiting[where == k]
+                if len(entries):
+                    queue = getattr(ours.shards[k], name)
+                    queue.replace(np.concatenate([queue.waiting(), entries]).astype(WAITING))
+
+
+def _take_lines(
+    ours: CodeShards, k: int, lines: npt.NDArray[Any], nodes: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int64]:
+    """Add lines to shard ``k`` of ours, with the nodes their stacks may point to."""
+    table = ours.shards[k].table
+    twice = _first_known(table.view(), np.ascontiguousarray(lines["key"]))
+    if twice >= 0:
+        raise ValueError(
+            f"both engines saw the code with key {int(lines['key'][twice])}: engines to be merged "
+            "must each see all events of a code"
+        )
+    table.reserve(len(lines) + len(nodes))
+    offset = int(table.used[1])
+    shifted = nodes.copy()
+    deep = shifted[:, 1] < -1
+    shifted[deep, 1] -= offset
+    table.nodes[offset : offset + len(nodes)] = shifted
+    table.used[1] = offset + len(nodes)
+    deep_lines = lines["tail"] < -1
+    lines["tail"][deep_lines] -= offset
+    rows = np.empty(len(lines), np.int64)
+    _add_lines(table.view(), lines, rows)
+    return rows
+
+
+def _judge_again(engine: Engine, name: str, parts: list[Rows]) -> None:
+    """Let a keyed detector judge the rows of both engines from the beginning."""
+    detector = engine.keyed_detectors()[name]
+    engine.states[name] = detector.new_state()
+    parts = [p for p in parts if len(p["time"])]
+    if not parts:
+        engine.kept_rows[name] = []
+        return
+    rows = {c: np.concatenate([p[c] for p in parts]) for c in parts[0]}
+    order = np.lexsort((rows["event_key"], rows["time"]))
+    rows = {c: column[order] for c, column in rows.items()}
+    engine.kept_rows[name] = [rows]
+    engine.kept_hits += engine.judge_rows(name, rows)
