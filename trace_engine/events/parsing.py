@@ -71,6 +71,42 @@ def _number(data: npt.NDArray[np.uint8], i: int, count: int) -> int:
 
 
 @kernel
+def _usual_time(data: npt.NDArray[np.uint8], start: np.uint64) -> np.int64:
+    """Return the time of ``YYYY-MM-DD HH:MM:SS`` (or with T) at ``start``, or BAD if it is not so."""
+    u = np.uint64
+    separators = (
+        data[start + u(4)] == 45
+        and data[start + u(7)] == 45
+        and (data[start + u(10)] == 32 or data[start + u(10)] == 84)
+        and data[start + u(13)] == 58
+        and data[start + u(16)] == 58
+    )
+    if not separators:
+        return _BAD
+    for k in (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18):
+        byte = data[start + u(k)]
+        if byte < 48 or byte > 57:
+            return _BAD
+    year = _pair(data, start) * 100 + _pair(data, start + u(2))
+    month = _pair(data, start + u(5))
+    day = _pair(data, start + u(8))
+    hour = _pair(data, start + u(11))
+    minute = _pair(data, start + u(14))
+    second = _pair(data, start + u(17))
+    if month < 1 or month > 12 or day < 1 or day > _month_length(year, month) or year < 1:
+        return _BAD
+    if hour > 23 or minute > 59 or second > 59:
+        return _BAD
+    seconds = days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+    return np.int64(seconds) * np.int64(1_000_000)
+
+
+@kernel
+def _pair(data: npt.NDArray[np.uint8], i: np.uint64) -> int:
+    return (int(data[i]) - 48) * 10 + int(data[i + np.uint64(1)]) - 48
+
+
+@kernel
 def _parse_time(data: npt.NDArray[np.uint8], i: int, end: int) -> np.int64:
     """Return µs of Shanghai wall clock of the text ``data[i:end]`` (no outer blanks), or BAD."""
     run = _digits(data, i, end)
@@ -216,6 +252,10 @@ def parse_times(
             start += 1
         while start < end and data[end - 1] <= 32:
             end -= 1
+        if end - start == 19:
+            out[row] = _usual_time(data, np.uint64(start))
+            if out[row] != _BAD:
+                continue
         if start < end:
             out[row] = _parse_time(data, start, end)
 

@@ -111,11 +111,12 @@ def _find_texts(
     starts: Int64,
     arena: npt.NDArray[np.uint8],
     out: Int32,
+    row_hashes: npt.NDArray[np.uint64],
 ) -> int:
     """Look texts up without their outer blanks: their number, -1 for null or blank, -2 unknown.
 
     ``slots`` is open addressing by hash (-1 empty); text ``k`` is ``arena[starts[k]:starts[k+1]]``.
-    Returns how many are unknown.
+    Returns how many are unknown; ``row_hashes`` is set for these.
     """
     unknown = 0
     mask = np.uint64(len(slots) - 1)
@@ -145,6 +146,7 @@ def _find_texts(
                 out[row] = out[before]
                 if out[row] == -2:
                     unknown += 1
+                    row_hashes[row] = row_hashes[before]
                 continue
         h = hash_bytes(data, np.uint64(start), np.uint64(end))
         slot = h & mask
@@ -166,6 +168,7 @@ def _find_texts(
         before = row
         if found == -2:
             unknown += 1
+            row_hashes[row] = h
     return unknown
 
 
@@ -248,24 +251,27 @@ class TextTable:
 
     def _look_up(self, column: TextColumn) -> Int32:
         out = np.empty(column.values, np.int32)
-        if self._find(column, out):
-            if self._count > MAXIMUM_TEXTS:
-                self._clear()
-                self._find(column, out)
+        hashes = np.empty(column.values, np.uint64)
+        if not self._find(column, out, hashes):
+            return out
+        if self._count > MAXIMUM_TEXTS:
+            self._clear()
+        # One round, but for two new texts with one hash: the second is left for another.
+        while self._find(column, out, hashes):
             unknown = np.flatnonzero(out == -2)
-            texts: dict[bytes, None] = {}
-            for row in unknown.tolist():
-                part = column.data[column.offsets[row] : column.offsets[row + 1]].tobytes()
-                texts[_strip(part)] = None
-            self._add(list(texts))
-            self._find(column, out)
+            _, first = np.unique(hashes[unknown], return_index=True)
+            texts = []
+            for row in unknown[np.sort(first)].tolist():
+                part = column.data[column.offsets[row] : column.offsets[row + 1]]
+                texts.append(part.tobytes().strip(_BLANK))
+            self._add(texts)
         return out
 
-    def _find(self, column: TextColumn, out: Int32) -> int:
+    def _find(self, column: TextColumn, out: Int32, hashes: npt.NDArray[np.uint64]) -> int:
         with np.errstate(over="ignore"):  # hashes wrap around; only felt without compilation
             return _find_texts(
                 column.offsets, column.data, column.valid, self._slots, self._hashes,
-                self._starts, self._arena, out,
+                self._starts, self._arena, out, hashes,
             )  # fmt: skip
 
     def _add(self, texts: list[bytes]) -> None:
@@ -305,10 +311,6 @@ def _same_texts(first: TextColumn, second: TextColumn) -> bool:
 
 
 _BLANK = bytes(range(33))
-
-
-def _strip(text: bytes) -> bytes:
-    return text.strip(_BLANK)
 
 
 def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:

@@ -27,6 +27,7 @@ JOINED_LINES = 100  # a quoted field may span so many lines, and no more
 JOINED_BYTES = 1 << 16
 
 _BOM = codecs.BOM_UTF8
+_NEWLINE = 10
 
 
 @dataclass(slots=True)
@@ -214,16 +215,19 @@ class LineReader:
             self._line += 1
         if not data:
             return None
-        count = data.count(b"\n")
+        view = np.frombuffer(data, np.uint8)
+        count = int(np.count_nonzero(view == _NEWLINE))
         ends = np.empty(count, np.int64)
-        marks = np.empty(count, np.uint8)
-        marked = scan_lines(np.frombuffer(data, np.uint8), self._delimiter, ends, marks)
-        if not marked and (data.isascii() or (self._encoding != "gb18030" and _is_utf8(data))):
+        marks = np.zeros(count, np.uint8)
+        plain = data.isascii() or (self._encoding != "gb18030" and _is_utf8(data))
+        if plain and (_surely_unmarked(data) or not scan_lines(view, self._delimiter, ends, marks)):
             rows = np.arange(self._row, self._row + count)
             lines = np.arange(self._line, self._line + count)
             self._row += count
             self._line += count
             return Block(data, rows, lines)
+        if not plain:
+            scan_lines(view, self._delimiter, ends, marks)
         return self._line_by_line(data, ends.tolist(), marks.tolist(), final=final)
 
     def _line_by_line(
@@ -299,6 +303,12 @@ def _is_utf8(data: bytes) -> bool:
 def _short(text: bytes) -> bool:
     """Whether so few bytes are beyond ASCII that GB18030 could be valid UTF-8 by chance."""
     return sum(byte >= 128 for byte in text) <= 6
+
+
+def _surely_unmarked(data: bytes) -> bool:
+    """Whether a quick look shows that no line can be blank or hold a quote; False: look closer."""
+    blanks = (b"\n\n", b"\n ", b"\n\t")
+    return data[0] > 32 and b'"' not in data and not any(blank in data for blank in blanks)
 
 
 def _may_go_on(lines: int, size: int) -> bool:
