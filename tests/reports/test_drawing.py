@@ -131,3 +131,21 @@ def test_seller_is_told_with_the_parts_of_its_score() -> None:
     parts = [float(line.split()[0]) for line in lines if "█" in line]
     assert sum(parts) == pytest.approx(row["score"], abs=0.005)
     assert any(line.startswith("Findings (") for line in lines)
+
+
+def test_every_unit_and_skip_reason_of_the_catalogue_has_words() -> None:
+    import inspect
+    import re
+
+    from trace_engine.detectors.registry import detector_classes
+    from trace_engine.reports.words import EVIDENCE, SKIP_REASONS, UNITS
+
+    reason = re.compile(r'"((?:no|unknown|before|type)_[a-z_]+)"')
+    for name, cls in detector_classes().items():
+        if not cls.__module__.startswith("trace_engine."):
+            continue  # a plug-in brings words of its own
+        assert cls.unit in UNITS, (name, cls.unit)
+        assert str(cls.evidence) in EVIDENCE
+        source = inspect.getsource(inspect.getmodule(cls))  # type: ignore[arg-type]
+        stated = set(reason.findall(source)) - set(detector_classes())
+        assert stated <= set(SKIP_REASONS), (name, stated - set(SKIP_REASONS))

@@ -96,6 +96,10 @@ class Progress:
                 task = self._tasks[stage] = self._rich.add_task(stage_name(stage), total=total)
             self._rich.update(task, completed=done, total=total)
             return
+        if total == 1:  # a stage that is not counted: named once
+            if done == 0:
+                click.echo(stage_name(stage), err=True)
+            return
         now = time.monotonic()
         finished = total is not None and done >= total
         started = stage not in self._last

@@ -22,6 +22,7 @@ from trace_engine.reports.words import (
 
 SHOWN_IDS = 10
 SHOWN_FINDINGS = 10
+SHOWN_CHARACTERS = 120  # of a sentence in a list
 _BAR = 30
 
 
@@ -128,6 +129,11 @@ def seller_text(seller: Mapping[str, Any], findings: pa.Table, lang: str) -> lis
     return lines + _finding_lines(findings, lang)
 
 
+def shortened(text: str, width: int = SHOWN_CHARACTERS) -> str:
+    """Return the beginning of a text, with an ellipsis where something was cut off."""
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
 def _finding_lines(findings: pa.Table, lang: str) -> list[str]:
     """Return one line a finding, most severe suspected violations first."""
     if not findings.num_rows:
@@ -143,7 +149,7 @@ def _finding_lines(findings: pa.Table, lang: str) -> list[str]:
     heading = "Findings" if lang == "en" else "线索"
     lines = ["", f"{heading} ({findings.num_rows:,})"]
     for row in findings.take(order[:SHOWN_FINDINGS]).to_pylist():
-        title, text = row[f"title_{lang}"], row[f"explanation_{lang}"]
+        title, text = row[f"title_{lang}"], shortened(row[f"explanation_{lang}"] or "")
         lines.append(f"  {row['finding_id']}  {row['event_time']:%Y-%m-%d}  {title}: {text}")
     rest = findings.num_rows - SHOWN_FINDINGS
     if rest > 0:

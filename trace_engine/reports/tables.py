@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -68,16 +67,12 @@ def write_csv(table: pa.Table, path: Path, headers: Mapping[str, str] | None = N
 
 
 def _cells(column: pa.ChunkedArray) -> Sequence[str | int | float]:
-    return [cell(value) for value in column.to_pylist()]
-
-
-def csv_text(table: pa.Table) -> str:
-    """Return ``table`` as the text :func:`write_csv` writes, without the byte-order mark."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(table.column_names)
-    writer.writerows(zip(*[_cells(c) for c in table.columns], strict=True))
-    return out.getvalue()
+    values = column.to_pylist()
+    if pa.types.is_string(column.type):
+        return ["" if value is None else safe_text(value) for value in values]
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return ["" if value is None else value for value in values]
+    return [cell(value) for value in values]
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -27,6 +27,7 @@ from trace_engine.reports.words import (
 )
 
 TOP_SELLERS = 30
+NARROW = ["detector", "family", "region", "event_time", "title_zh", "title_en"]
 SHOWN_INPUTS = 20
 BAR_WIDTH = 240  # of a score of 1, in SVG user units
 CONTRIBUTION = "contribution_"
@@ -37,16 +38,22 @@ class Scored(Protocol):
     """What the outputs need of a :class:`trace_engine.scoring.Result`."""
 
     findings: pa.Table  # schema FINDINGS
-    sellers: pa.Table  # of trace_engine.ranking.rank
     exposure: pa.Table  # schema EXPOSURE
     graph_edges: pa.Table  # schema GRAPH_EDGES
     rejects: pa.Table  # schema REJECTS
     coverage: dict[str, dict[str, Any]]  # detector -> judged, skipped (reason -> events), status
     counts: dict[str, int]  # rows, events, duplicates, rejects
-    inputs: list[dict[str, Any]]  # path, bytes, sha256, rows
     policy: Any
     registry: Any
     seconds_by_stage: dict[str, float]
+
+    @property
+    def sellers(self) -> pa.Table:
+        """The ranking (``trace_engine.ranking.rank``)."""
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Input files: path, bytes, sha256, rows."""
 
     def plan(self, budget: int, seed: int = 0) -> pa.Table:
         """Return a sampling plan."""
@@ -235,8 +242,9 @@ def period(exposure: pa.Table) -> str:
     return f"{first:%Y-%m-%d} – {last:%Y-%m-%d}"
 
 
-def _provinces(result: Scored, lang: str) -> tuple[charts.TileMap, list[ProvinceRow]]:
-    findings, sellers = result.findings, result.sellers
+def _provinces(
+    findings: pa.Table, sellers: pa.Table, lang: str
+) -> tuple[charts.TileMap, list[ProvinceRow]]:
     bad = findings.filter(pc.equal(findings.column("family"), "suspected_violation"))
     data = findings.filter(pc.equal(findings.column("family"), "data_quality"))
     tiers = sellers.column("tier")
@@ -336,13 +344,15 @@ def _score_key(sellers: pa.Table, lang: str) -> list[Count]:
 
 def report(result: Scored, lang: str, policy_version: str) -> dict[str, Any]:
     """Return everything the template shows."""
-    findings, sellers = result.findings, result.sellers
+    sellers = result.sellers
+    # Without evidence and sentences, which are wide: filtering copies what it keeps.
+    findings = result.findings.select(NARROW)
     titles = _titles(findings)
     families = counted(findings.column("family"))
     violations = families.get("suspected_violation", 0)
     quality = families.get("data_quality", 0)
     events = result.counts["events"]
-    tile_map, province_rows = _provinces(result, lang)
+    tile_map, province_rows = _provinces(findings, sellers, lang)
     names = names_of(sellers)
     tiers = counted(sellers.column("tier"))
     return {
@@ -363,7 +373,7 @@ def report(result: Scored, lang: str, policy_version: str) -> dict[str, Any]:
         "trend": charts.trend(_by_day(findings), lang),
         "map": tile_map,
         "province_rows": province_rows,
-        "cases": [cases.build(row, names, lang) for row in cases.choose(findings, sellers)],
+        "cases": [cases.build(row, names, lang) for row in cases.choose(result.findings, sellers)],
         "counts": result.counts,
         "split": _split(result.counts),
         "inputs": _inputs(result),

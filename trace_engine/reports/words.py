@@ -88,6 +88,8 @@ SKIP_REASONS: dict[str, Word] = {
     "no_record_time": Word("没有上传时间", "no upload time"),
     "no_buyer": Word("没有购买人", "no buyer"),
     "no_expiry": Word("没有有效期", "no expiry date"),
+    "type_unknown": Word("单据类型无法识别", "event type unknown"),
+    "before_recorded_history": Word("数据起点之前的来源不明", "began before the data"),
     "look_up": Word("仅为查询", "look-ups"),
     "gift": Word("赠品", "gifts"),
     "split_sale": Word("拆零", "split sales"),
@@ -122,6 +124,9 @@ UNITS: dict[str, Word] = {
     "events": Word("个事件", "events"),
     "days": Word("天", "days"),
     "packs": Word("盒", "packs"),
+    "codes": Word("个码", "codes"),
+    "km": Word("公里", "km"),
+    "unlicensed parties": Word("个无证主体", "unlicensed parties"),
     "km/h": Word("公里/小时", "km/h"),
     "CNY": Word("元", "CNY"),
 }

@@ -13,7 +13,8 @@ from trace_engine.cli.settings import (
     seed_option,
 )
 
-SHOWN = 20
+SHOWN = 20  # lines of the plan
+SHOWN_WHY = 70  # characters of a reason; all of it stands in the file
 
 
 @command(
@@ -47,6 +48,7 @@ def plan(
     from trace_engine.policy import Policy
     from trace_engine.registry import Registry
     from trace_engine.reports import manifest, output
+    from trace_engine.reports.explain import shortened
     from trace_engine.sampling import plan as make_plan
 
     run = manifest.read(folder).get("run", {})
@@ -65,9 +67,9 @@ def plan(
     path = output.replace_plan(folder, made, budget, seed)
     zh = language() == "zh"
     headers = (
-        ("#", "方式", "企业", "药品", "渠道", "主管部门", "为什么")
+        ("#", "方式", "企业", "药品", "渠道", "为什么")
         if zh
-        else ("#", "arm", "seller", "drug", "how", "bureau", "why")
+        else ("#", "arm", "seller", "drug", "how", "why")
     )
     suffix = "zh" if zh else "en"
     rows = [
@@ -77,8 +79,7 @@ def plan(
             row["name"] or row["enterprise_id"],
             row["generic_name"] or row["drug_id"],
             row[f"method_{suffix}"],
-            row["responsible_bureau" if zh else "responsible_bureau_en"],
-            row[f"why_{suffix}"],
+            shortened(row[f"why_{suffix}"] or "", SHOWN_WHY),
         )
         for row in made.slice(0, SHOWN).to_pylist()
     ]

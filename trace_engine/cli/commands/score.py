@@ -118,6 +118,13 @@ def run_score(
             progress=progress,
             lang=lang or "zh",
         )
+        seconds = result.seconds_by_stage
+        for stage, compute in (("rank", "sellers"), ("hash", "inputs")):
+            start = time.monotonic()
+            progress(stage, 0, 1)
+            getattr(result, compute)  # computed when first asked for
+            progress(stage, 1, 1)
+            seconds[stage] = time.monotonic() - start
         start = time.monotonic()
         progress("write", 0, 1)
         output.write(
@@ -128,6 +135,7 @@ def run_score(
             budget=budget,
             seed=seed,
             run={
+                "format": input_format,
                 "registry": None if registry is None else str(registry.resolve()),
                 "policy": policy,
                 "workers": workers or processors(),
@@ -135,5 +143,5 @@ def run_score(
             },
         )
         progress("write", 1, 1)
-        result.seconds_by_stage["write"] = time.monotonic() - start
+        seconds["write"] = time.monotonic() - start
     return result
