@@ -29,12 +29,14 @@ UInt64 = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Encoded:
-    """What became of the rows of one :class:`RawBatch`."""
+    """What became of the rows of one :class:`RawBatch`.
+
+    ``batch.origin`` holds row numbers only: the file's index is for those who know all files.
+    """
 
     batch: EventBatch
     rejects: pa.Table  # schema findings.REJECTS
     rows_in: int  # = len(batch) + rejects.num_rows
-    rows: Int64  # number in its file of each event of ``batch``
     unknown_regions: int = 0  # stated regions, of all rows, that no code book knows
 
 
@@ -88,8 +90,9 @@ class Encoder:
             raise InputError(f"required column missing: {', '.join(missing)}")
         rows = len(raw)
         if rows == 0:
-            nothing = np.empty(0, np.int64)
-            return Encoded(EventBatch.empty(), RejectList().table(), 0, nothing)
+            nothing = EventBatch.empty()
+            nothing.origin = np.empty(0, np.int64)
+            return Encoded(nothing, RejectList().table(), 0)
         columns = {
             name: column
             for name, column in zip(names, raw.batch.columns, strict=True)
@@ -98,12 +101,11 @@ class Encoder:
         tables = self._tables()
         assembly = Assembly(columns, rows, tables, self.pseudonyms)
         events = assembly.run()
-        numbers = np.arange(raw.first_row, raw.first_row + rows) if raw.rows is None else raw.rows
+        events.origin = raw.row_numbers()
         rejected = np.flatnonzero(assembly.problems.of_row)
         rejects = self._rejects(raw, assembly.problems, rejected)
         if len(rejected):
             kept = np.flatnonzero(assembly.problems.of_row == 0)
-            numbers = numbers[kept]
             events = events.take(kept)
             events.strings, events.string_rows = events.compact_strings(), None
         _name_nameless(events, tables.content)
@@ -111,7 +113,7 @@ class Encoder:
             raise AssertionError(
                 f"{raw.path}: {rows} rows in, {len(events)} events and {len(rejects)} rejects out"
             )
-        return Encoded(events, rejects.table(), rows, numbers, assembly.unknown_regions)
+        return Encoded(events, rejects.table(), rows, assembly.unknown_regions)
 
     def _rejects(self, raw: RawBatch, problems: Problems, rows: Int64) -> RejectList:
         rejects = RejectList()

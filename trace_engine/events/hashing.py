@@ -292,7 +292,9 @@ class ContentHasher:
         known = self._texts.get(id(interner), np.empty(0, np.uint64))
         size = len(interner)
         if len(known) < size:
-            data = [text.encode(errors="surrogateescape") for text in interner.values[len(known) : size]]
+            data = [
+                text.encode(errors="surrogateescape") for text in interner.values[len(known) : size]
+            ]
             offsets = np.zeros(len(data) + 1, np.int64)
             np.cumsum([len(text) for text in data], out=offsets[1:])
             fresh = np.empty(len(data), np.uint64)

@@ -151,7 +151,9 @@ def _may_be_personal(data: npt.NDArray[np.uint8], start: int, end: int) -> bool:
         return False
     if before == 1 and digits == 10:  # a pass of Hong Kong or Macao
         letter = data[start]
-        return letter == 72 or letter == 77 or letter == 104 or letter == 109 or not _is_letter(letter)
+        return (
+            letter == 72 or letter == 77 or letter == 104 or letter == 109 or not _is_letter(letter)
+        )
     return before <= 2 and 7 <= digits <= 8
 
 

@@ -47,9 +47,9 @@ class RawBatch:
         return self.first_row + index if self.rows is None else int(self.rows[index])
 
     def row_numbers(self) -> npt.NDArray[np.int64]:
-        """Return the 1-based numbers in the file of all rows, shape ``(n,)``."""
+        """Return the 1-based numbers in the file of all rows, shape ``(n,)``, as a new array."""
         if self.rows is not None:
-            return np.asarray(self.rows, np.int64)
+            return np.array(self.rows, np.int64)
         return np.arange(self.first_row, self.first_row + len(self), dtype=np.int64)
 
     def slice(self, start: int, stop: int) -> RawBatch:
