@@ -3,7 +3,8 @@
 One run: the bare read of the columns, trace-engine, DuckDB and Polars take turns, each in a process
 of its own on two threads; medians of ``--repeat`` turns. Answers are compared row by row. Seconds
 are of the work alone: no interpreter start, no imports, kernels compiled and the file in the page
-cache, for everybody. The aims are printed beside what was reached, met or not.
+cache, for everybody. Processor seconds stand beside them: on a busy machine they tell more. The
+aims are printed beside what was reached, met or not.
 """
 
 from __future__ import annotations
@@ -114,13 +115,14 @@ def main() -> int:
     print("answers agree, rows: " + ", ".join(f"{q} {n:,}" for q, n in counts.items()))
 
     seconds = {p: statistics.median(r["seconds"] for r in rs) for p, rs in reports.items()}
+    processor = {p: statistics.median(r["cpu"] for r in rs) for p, rs in reports.items()}
     memory = {p: max(r["peak_bytes"] for r in rs) for p, rs in reports.items()}
-    print(f"\n{'':24}{'seconds':>9}{'(all turns)':>24}{'M events/s':>12}{'peak MB':>9}")
+    print(f"\n{'':24}{'seconds':>9}{'(all turns)':>24}{'cpu s':>8}{'M events/s':>12}{'peak MB':>9}")
     for peer in peers:
         turns = " ".join(f"{report['seconds']:.2f}" for report in reports[peer])
         version = reports[peer][0].get("version", "")
         print(
-            f"{peer + ' ' + version:24}{seconds[peer]:9.2f}{turns:>24}"
+            f"{peer + ' ' + version:24}{seconds[peer]:9.2f}{turns:>24}{processor[peer]:8.2f}"
             f"{rows / seconds[peer] / 1e6:12.2f}{memory[peer] / 1e6:9.0f}"
         )
     for peer in answering:
