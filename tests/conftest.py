@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
+# Random histories are drawn from one seed each, which shrinks badly: better a failure at once.
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 _CALM = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
 settings.register_profile(
     "default", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_CALM

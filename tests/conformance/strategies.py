@@ -81,7 +81,7 @@ def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...], t
         },
         {
             "drug_id": DRUGS[1],
-            "generic_name": "注射用头孢曲松钠",
+            "generic_name": "板蓝根颗粒",
             "pack_spec": "2支/盒",
             "approval_no": r.choice(("国药准字H10900001", "国药准字H10900002", None)),
             "classes": r.choice(("rx;injection", "rx;high_value", "otc_b")),

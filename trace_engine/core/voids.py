@@ -19,6 +19,7 @@ from trace_engine.core.kernel import kernel
 from trace_engine.core.packing import Columns, Reference
 from trace_engine.core.shards import SPREAD, CodeShards, Runner, columns_of
 from trace_engine.core.signals import Custody, Overdue
+from trace_engine.events.batch import DAY
 from trace_engine.events.kinds import EventKind
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def step_with_voids(
     voided.update(int(s) for s in story.seq[[t for t, _, _ in targets]])
     final = results[-1]
     _adopt(shards, final.shards, codes, story, replay.last_of(codes), last_seq)
-    return replay.join(custody, results, rows, final, clock_day)
+    return replay.join(custody, results, rows, targets, clock_day)
 
 
 def _withdraw(shards: CodeShards, codes: npt.NDArray[np.uint64]) -> Int64:
@@ -237,8 +238,8 @@ class _Replay:
         return np.array(latest, np.int64)
 
     def join(
-        self, custody: Custody, results: list[_Run], rows: Int64, final: _Run,
-        clock_day: int | None,
+        self, custody: Custody, results: list[_Run], rows: Int64,
+        targets: list[tuple[int, int, int]], clock_day: int | None,
     ) -> Custody:
         """Write the replayed rows' results into those of the slice."""
         story = self.story
@@ -270,21 +271,43 @@ class _Replay:
         for place in self.unmatched:
             custody.signal[row_of[place]] |= np.uint32(sig.VOID_UNMATCHED)
         since = -(2**40) if clock_day is None else clock_day
+        void_days: dict[int, list[int]] = {}  # by code: days of the voids that found their event
+        for _, _, place in targets:
+            code = int(story.columns.code[place])
+            void_days.setdefault(code, []).append(int(story.columns.time[place]) // DAY)
         custody.overdue_shipments = self._late(
-            custody.overdue_shipments, final.custody.overdue_shipments, since
+            custody.overdue_shipments,
+            [result.custody.overdue_shipments for result in results],
+            void_days,
+            since,
         )
         custody.overdue_receipts = self._late(
-            custody.overdue_receipts, final.custody.overdue_receipts, since
+            custody.overdue_receipts,
+            [result.custody.overdue_receipts for result in results],
+            void_days,
+            since,
         )
         return custody
 
-    def _late(self, ours: Overdue, theirs: Overdue, since: int) -> Overdue:
-        new = theirs.deadline > since
-        return Overdue(
-            seq=np.concatenate([ours.seq, self.story.seq[theirs.seq[new]]]),
-            deadline=np.concatenate([ours.deadline, theirs.deadline[new]]),
-            owner_on_record=np.concatenate([ours.owner_on_record, theirs.owner_on_record[new]]),
-        )
+    def _late(
+        self, ours: Overdue, theirs: list[Overdue], void_days: dict[int, list[int]], since: int
+    ) -> Overdue:
+        """Add what fell due after day ``since``, each from the replay that knew as much as that day.
+
+        A deadline comes at the beginning of its day, before the voids of that day.
+        """
+        seq, deadline, on_record = [ours.seq], [ours.deadline], [ours.owner_on_record]
+        for number, late in enumerate(theirs):
+            codes = self.story.columns.code[late.seq].tolist()
+            known = [
+                sum(day < due for day in void_days.get(code, ()))
+                for code, due in zip(codes, late.deadline.tolist(), strict=True)
+            ]
+            mine = (late.deadline > since) & (np.array(known, np.int64) == number)
+            seq.append(self.story.seq[late.seq[mine]])
+            deadline.append(late.deadline[mine])
+            on_record.append(late.owner_on_record[mine])
+        return Overdue(np.concatenate(seq), np.concatenate(deadline), np.concatenate(on_record))
 
 
 def _adopt(
