@@ -191,8 +191,16 @@ class Engine:
         with watch("custody"):
             settings = self.reference.settings(self.policy, self.detectors, first_day)
             custody = step_with_voids(
-                self.shards, batch, seq_base, last_day, *self.reference.arrays(), settings, self.run_all,
-                self.log, self.voided, self.clock_day,
+                self.shards,
+                batch,
+                seq_base,
+                last_day,
+                *self.reference.arrays(),
+                settings,
+                self.run_all,
+                self.log,
+                self.voided,
+                self.clock_day,
             )
         with watch("log"):
             self.log.append(batch, custody.previous)
@@ -284,9 +292,7 @@ class Engine:
             rows["time"] = np.maximum(rows["time"], data.first_day * DAY)
         if self.keep_hits:
             self.kept_rows[detector.id].append(rows)
-        verdict.hits = detector.advance(
-            rows, self.states[detector.id], parameters, data.last_day
-        )
+        verdict.hits = detector.advance(rows, self.states[detector.id], parameters, data.last_day)
         return verdict
 
     def parameters(self, detector: AnyDetector, day: int) -> Any:

@@ -143,7 +143,9 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
     ours.exposure.merge(theirs.exposure.totals, t.ids["parties"][:-1])
     edges = len(theirs.edges)
     ours.edges.merge(
-        theirs.edges.keys[:edges], theirs.edges.sums[:edges], t.ids["parties"][:-1],
+        theirs.edges.keys[:edges],
+        theirs.edges.sums[:edges],
+        t.ids["parties"][:-1],
         t.ids["drugs"][:-1],
     )
     ours.coverage.merge(theirs.coverage.judged, theirs.coverage.skipped)
@@ -194,9 +196,7 @@ def _first_known(table: Table, keys: npt.NDArray[np.uint64]) -> int:
 
 
 @kernel
-def _add_lines(
-    table: Table, lines: npt.NDArray[np.void], rows: npt.NDArray[np.int64]
-) -> None:
+def _add_lines(table: Table, lines: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> None:
     """Add ``lines`` (new codes) and write their rows to ``rows``."""
     for i in range(lines.shape[0]):
         row = find_or_add(table, lines[i].key)

@@ -80,8 +80,13 @@ class Result:
         from trace_engine.sampling import plan
 
         return plan(
-            self.sellers, self.findings, self.registry, self.policy,
-            budget=budget, seed=seed, as_of=as_of or self.last_date,
+            self.sellers,
+            self.findings,
+            self.registry,
+            self.policy,
+            budget=budget,
+            seed=seed,
+            as_of=as_of or self.last_date,
         )
 
     def graph(self) -> nx.MultiDiGraph[str]:
@@ -163,7 +168,11 @@ class _Run:
     """One batch run: reads ahead, holds events back until their day is complete, judges days."""
 
     def __init__(
-        self, engine: Engine, source: EventSource, memory: int, spill: DaySpill,
+        self,
+        engine: Engine,
+        source: EventSource,
+        memory: int,
+        spill: DaySpill,
         progress: Progress | None,
     ) -> None:
         self.engine = engine

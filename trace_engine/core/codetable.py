@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import inlined, kernel
+from trace_engine.core.kernel import kernel, leaf
 
 SHARDS = 8  # logical shards: fixed, so that state never depends on the number of threads
 
@@ -72,7 +72,7 @@ class Table(NamedTuple):
     used: npt.NDArray[np.int64]  # [lines used, nodes used, scratch]
 
 
-@inlined
+@leaf
 def mix(key: np.uint64) -> np.uint64:
     """Finalizer of splitmix64: every bit of ``key`` moves every bit of the result."""
     x = np.uint64(key)
@@ -118,7 +118,7 @@ def place_in_shards(
             position[i] = -1
 
 
-@inlined
+@leaf
 def find_or_add(table: Table, key: np.uint64) -> np.int64:
     """Return the row of ``key``, adding a fresh line if it is new (room must be there)."""
     index = table.index
@@ -142,7 +142,7 @@ def find_or_add(table: Table, key: np.uint64) -> np.int64:
     return row
 
 
-@inlined
+@leaf
 def clear_line(line: np.void, key: np.uint64) -> None:
     """Make ``line`` the line of a code nothing is known of."""
     line.key = key
@@ -172,7 +172,7 @@ def clear_line(line: np.void, key: np.uint64) -> None:
     line.hop_bits = np.uint8(0)
 
 
-@inlined
+@leaf
 def find(table: Table, key: np.uint64) -> np.int64:
     """Return the row of ``key`` or -1."""
     index = table.index

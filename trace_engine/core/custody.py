@@ -21,7 +21,7 @@ from trace_engine.core.codetable import (
     SALE_DATE_ONLY,
     SPLIT_OPEN,
 )
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import leaf
 from trace_engine.core.owners import (
     Owners,
     owned_before,
@@ -67,7 +67,7 @@ WAITING = np.dtype(
 )
 
 
-@kernel
+@leaf
 def certainly_after(
     seconds: np.int64, date_only: bool, earlier: np.int64, earlier_date_only: bool, skew: np.int64
 ) -> bool:
@@ -77,7 +77,7 @@ def certainly_after(
     return seconds - earlier > 2 * skew
 
 
-@kernel
+@leaf
 def enqueue(
     queue: Records,
     bounds: Ints,
@@ -98,7 +98,7 @@ def enqueue(
     bounds[1] = tail + 1
 
 
-@kernel
+@leaf
 def hop(
     line: np.void,
     e: np.void,
@@ -142,7 +142,7 @@ def hop(
     return signal
 
 
-@kernel
+@leaf
 def take_back(line: np.void, owners: Owners, receiver: np.int32) -> np.uint32:
     """Move ownership back to ``receiver`` without a hop; return the signals."""
     if receiver < 0:
@@ -173,7 +173,7 @@ def take_back(line: np.void, owners: Owners, receiver: np.int32) -> np.uint32:
     return np.uint32(0)
 
 
-@kernel
+@leaf
 def source_signal(
     line: np.void, owners: Owners, parties: Records, giver: np.int32, group: np.int32
 ) -> np.uint32:
@@ -191,7 +191,7 @@ def source_signal(
     return checked | np.uint32(sig.NO_SOURCE)
 
 
-@kernel
+@leaf
 def seller_province(parties: Records, owner: np.int32, e: np.void) -> np.int64:
     """Province a hop starts from: the giver's if it is of the owner's house, else the owner's."""
     if e.source >= 0 and related(parties, e.source, e.source_group, owner):
@@ -199,7 +199,7 @@ def seller_province(parties: Records, owner: np.int32, e: np.void) -> np.int64:
     return province_of(parties, owner, e.source, e.source_province)
 
 
-@kernel
+@leaf
 def ship(
     line: np.void,
     row: np.int64,
@@ -274,7 +274,7 @@ def ship(
     return signal
 
 
-@kernel
+@leaf
 def receive(
     line: np.void,
     row: np.int64,
@@ -337,7 +337,7 @@ def receive(
     return signal
 
 
-@kernel
+@leaf
 def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records) -> np.uint32:
     """Sold, injected or dispensed to a person."""
     giver, quantity = e.source, np.int64(e.quantity)
@@ -375,7 +375,7 @@ def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records
     return signal
 
 
-@kernel
+@leaf
 def apply(
     seq: np.int64,
     row: np.int64,

@@ -116,8 +116,9 @@ class IdentityTable:
 
     def merge(self, other: IdentityTable) -> None:
         """Remember the keys of ``other`` too; of a key both know, the earlier day counts."""
-        keys, days = (np.concatenate(pair) for pair in zip(self.entries(), other.entries(),
-                                                           strict=True))
+        keys, days = (
+            np.concatenate(pair) for pair in zip(self.entries(), other.entries(), strict=True)
+        )
         order = np.lexsort((days, keys))
         keys, days = keys[order], days[order]
         first = np.ones(len(keys), np.bool_)

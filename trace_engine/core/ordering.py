@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trace_engine.core.codetable import Table, find_or_add, mix
 from trace_engine.core.custody import Ints, Records, Settings, apply
-from trace_engine.core.kernel import inlined, kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.core.owners import Owners
 from trace_engine.core.packing import NO_CODE
 from trace_engine.events.batch import DATE_ONLY
@@ -47,7 +47,7 @@ class Late(NamedTuple):
     count: npt.NDArray[np.int64]
 
 
-@kernel
+@leaf
 def brings_to(
     group: Ints, m: np.int64, but: np.int64, party: np.int32, sold: bool, events: Records
 ) -> bool:
@@ -66,7 +66,7 @@ def brings_to(
     return False
 
 
-@kernel
+@leaf
 def reached_again(group: Ints, m: np.int64, but: np.int64, events: Records) -> bool:
     """Whether the giver of candidate ``but`` can be reached from its receiver by the others."""
     i = group[but]
@@ -81,31 +81,38 @@ def reached_again(group: Ints, m: np.int64, but: np.int64, events: Records) -> b
         return False
     if events[i].target < 0:
         return False
-    reached = np.zeros(m, np.bool_)
+    reached = np.uint64(0)  # bit by place in the group, which has at most 64
     grown = True
     while grown:
         grown = False
         for k in range(m):
             j = group[k]
-            if k == but or reached[k] or events[j].source < 0 or events[j].target < 0:
+            if (
+                k == but
+                or (reached >> np.uint64(k)) & np.uint64(1) != 0
+                or events[j].source < 0
+                or events[j].target < 0
+            ):
                 continue
             if events[j].source == events[j].target:
                 continue
             start = events[j].source == events[i].target
             if not start:
                 for other in range(m):
-                    if reached[other] and events[group[other]].target == events[j].source:
+                    if (reached >> np.uint64(other)) & np.uint64(1) != 0 and events[
+                        group[other]
+                    ].target == events[j].source:
                         start = True
                         break
             if start:
                 if events[j].target == giver:
                     return True
-                reached[k] = True
+                reached |= np.uint64(1) << np.uint64(k)
                 grown = True
     return False
 
 
-@kernel
+@leaf
 def rank_of(group: Ints, m: np.int64, k: np.int64, line: np.void, events: Records) -> np.int64:
     """Rank of candidate ``k`` of a tie group: the smallest goes next."""
     i = group[k]
@@ -170,7 +177,7 @@ def rank_of(group: Ints, m: np.int64, k: np.int64, line: np.void, events: Record
     return 7
 
 
-@kernel
+@leaf
 def next_of_group(group: Ints, m: np.int64, line: np.void, events: Records) -> np.int64:
     """Position in ``group`` of the event that comes next."""
     first_timed = np.int64(2**62)
@@ -192,7 +199,7 @@ def next_of_group(group: Ints, m: np.int64, line: np.void, events: Records) -> n
     return best
 
 
-@inlined
+@leaf
 def due(
     queue: Records,
     bounds: Ints,
@@ -209,7 +216,9 @@ def due(
         line = lines[entry.row]
         bit = np.uint8(1 << (entry.serial & 7))
         waits = line.awaits_receipt if receipts_missing else line.awaits_shipment
-        if entry.serial != 0 and (waits & bit) != 0:
+        # Eight hops of a code are watched: an older one has lost its bit to a younger.
+        younger = (np.int64(line.next_serial) + 255 - np.int64(entry.serial)) % 255
+        if entry.serial != 0 and younger < 8 and (waits & bit) != 0:
             k = late.count[0]
             late.seq[k] = np.int64(entry.seq)
             late.day[k] = np.int64(entry.day) + limit + 1
@@ -223,7 +232,7 @@ def due(
 _BLOCK = 32
 
 
-@kernel
+@leaf
 def look_up(
     rows: Ints,
     start: np.int64,
@@ -241,14 +250,13 @@ def look_up(
     index = table.index
     lines = table.lines
     mask = np.uint64(index.shape[0] - 1)
-    entries = np.empty(_BLOCK, np.uint64)
     touched = np.uint64(0)
     for block in range(0, n, _BLOCK):
         stop = min(block + _BLOCK, n)
         for k in range(block, stop):
-            entries[k - block] = index[(mix(events[k].code) >> np.uint64(3)) & mask]
+            touched ^= index[(mix(events[k].code) >> np.uint64(3)) & mask]
         for k in range(block, stop):
-            entry = entries[k - block]
+            entry = index[(mix(events[k].code) >> np.uint64(3)) & mask]
             if entry != 0:
                 touched ^= lines[np.int64(entry & np.uint64(0xFFFFFFFF)) - 1].key
         for k in range(block, stop):
@@ -276,7 +284,7 @@ _DONE = 2
 _DAY_MIXED = 3  # not alone on its day, on which some event of this code is date-only
 
 
-@kernel
+@leaf
 def mark_day(i: np.int64, today: np.int64, events: Records, results: Records) -> None:
     """Mark all events of this code on the day of ``i``, its first one that day."""
     state = np.uint8(_DAY_TIMED)

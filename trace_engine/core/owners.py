@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import leaf
 
 # What custody must know of a party, addressed by its id.
 PARTY = np.dtype([("group", np.int32), ("province", np.int32)])
@@ -20,7 +20,7 @@ class Owners(NamedTuple):
     used: npt.NDArray[np.int64]
 
 
-@kernel
+@leaf
 def related(parties: npt.NDArray[np.void], a: np.int32, group: np.int32, b: np.int32) -> bool:
     """Whether ``a`` (of registered group ``group``, -1 none) and ``b`` are one or of one group."""
     if a == b:
@@ -30,7 +30,7 @@ def related(parties: npt.NDArray[np.void], a: np.int32, group: np.int32, b: np.i
     return bool(parties[b].group == group)
 
 
-@kernel
+@leaf
 def province_of(
     parties: npt.NDArray[np.void], party: np.int32, giver: np.int32, of_giver: np.int64
 ) -> np.int64:
@@ -42,7 +42,7 @@ def province_of(
     return np.int64(parties[party].province)
 
 
-@kernel
+@leaf
 def push_owner(line: np.void, owners: Owners, party: np.int32, by_hop: bool, crossed: bool) -> None:
     """Make ``party`` the owner, above those before."""
     if line.owner >= 0:
@@ -67,7 +67,7 @@ def push_owner(line: np.void, owners: Owners, party: np.int32, by_hop: bool, cro
     line.crossed_bits = np.uint8(((line.crossed_bits << 1) | (1 if crossed else 0)) & 0xFF)
 
 
-@kernel
+@leaf
 def pop_owner(line: np.void, owners: Owners) -> None:
     """Take the owner off the stack; the one below becomes owner."""
     line.owner = line.previous
@@ -84,7 +84,7 @@ def pop_owner(line: np.void, owners: Owners) -> None:
     line.crossed_bits = np.uint8(line.crossed_bits >> 1)
 
 
-@kernel
+@leaf
 def owned_before(line: np.void, owners: Owners, party: np.int32) -> bool:
     """Whether ``party`` stands in the stack below the owner."""
     if line.owner < 0:
@@ -100,7 +100,7 @@ def owned_before(line: np.void, owners: Owners, party: np.int32) -> bool:
     return bool(tail >= 0 and tail == party)
 
 
-@kernel
+@leaf
 def owns_anywhere(line: np.void, owners: Owners, party: np.int32) -> bool:
     """Whether ``party`` stands anywhere in the stack."""
     return bool(line.owner == party or owned_before(line, owners, party))

@@ -38,8 +38,9 @@ def find_lines(table: Table, codes: npt.NDArray[np.uint64], rows: Int64) -> None
 
 
 @kernel
-def adopt_lines(theirs: Table, ours: Table, codes: npt.NDArray[np.uint64], rows: Int64,
-                their_rows: Int64) -> None:
+def adopt_lines(
+    theirs: Table, ours: Table, codes: npt.NDArray[np.uint64], rows: Int64, their_rows: Int64
+) -> None:
     """Copy the lines of ``codes`` from one table to another, with their deeper owners."""
     for i in range(codes.shape[0]):
         their_row = find(theirs, codes[i])
@@ -148,8 +149,9 @@ class _Run:
 class _Story:
     """All events of some codes, logged ones and those of the slice, by time."""
 
-    def __init__(self, log: EventLog, batch: EventBatch, rows: Int64, last_seq: Int64,
-                 seq_base: int) -> None:
+    def __init__(
+        self, log: EventLog, batch: EventBatch, rows: Int64, last_seq: Int64, seq_base: int
+    ) -> None:
         _, logged = log.paths(last_seq, longest=None)
         now = columns_of(batch)
         columns: dict[str, npt.NDArray[Any]] = {
@@ -167,8 +169,13 @@ class _Story:
         self.place_of_row[np.searchsorted(rows, self.seq[slice_places] - seq_base)] = slice_places
 
     def run(
-        self, left_out: npt.NDArray[np.bool_], arrays: Any, parties: Any, settings: Settings,
-        last_day: int, run: Runner,
+        self,
+        left_out: npt.NDArray[np.bool_],
+        arrays: Any,
+        parties: Any,
+        settings: Settings,
+        last_day: int,
+        run: Runner,
     ) -> _Run:
         """Replay all but ``left_out`` (by place in the story)."""
         shards = CodeShards()
@@ -238,8 +245,12 @@ class _Replay:
         return np.array(latest, np.int64)
 
     def join(
-        self, custody: Custody, results: list[_Run], rows: Int64,
-        targets: list[tuple[int, int, int]], clock_day: int | None,
+        self,
+        custody: Custody,
+        results: list[_Run],
+        rows: Int64,
+        targets: list[tuple[int, int, int]],
+        clock_day: int | None,
     ) -> Custody:
         """Write the replayed rows' results into those of the slice."""
         story = self.story
@@ -311,8 +322,12 @@ class _Replay:
 
 
 def _adopt(
-    shards: CodeShards, replayed: CodeShards, codes: npt.NDArray[np.uint64], story: _Story,
-    last_place: Int64, last_seq: Int64,
+    shards: CodeShards,
+    replayed: CodeShards,
+    codes: npt.NDArray[np.uint64],
+    story: _Story,
+    last_place: Int64,
+    last_seq: Int64,
 ) -> None:
     """Put the replayed lines and waiting hops in place of ours."""
     of_shard = shard_of(codes)
@@ -347,4 +362,3 @@ def add_lines(table: Table, codes: npt.NDArray[np.uint64]) -> None:
     """Make sure that every code has a line."""
     for i in range(codes.shape[0]):
         find_or_add(table, codes[i])
-

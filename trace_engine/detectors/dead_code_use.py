@@ -106,7 +106,6 @@ _REASON_ZH = np.array(
         "药品已超过有效期",
         "事件日期早于其生产日期",
     ],
-    object,
 )
 _REASON_EN = np.array(
     [
@@ -114,5 +113,4 @@ _REASON_EN = np.array(
         "the drug had expired",
         "the date lies before its production",
     ],
-    object,
 )

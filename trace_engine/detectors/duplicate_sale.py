@@ -108,7 +108,7 @@ class DuplicateSale(Detector[DuplicateSaleParameters]):
         )
 
 
-_CLASS_ZH = np.array(["疑似串换", "疑似回流药", "疑似假药/复制码"], object)
+_CLASS_ZH = np.array(["疑似串换", "疑似回流药", "疑似假药/复制码"])
 _CLASS_EN = np.array(
-    ["suspected swapping of goods", "suspected return into trade", "suspected copied code"], object
+    ["suspected swapping of goods", "suspected return into trade", "suspected copied code"]
 )

@@ -218,7 +218,9 @@ class FindingsBuilder:
         }
 
     def _event_ids(
-        self, g: Grouped, counts: npt.NDArray[np.int64],
+        self,
+        g: Grouped,
+        counts: npt.NDArray[np.int64],
     ) -> list[set[str]]:
         """Ids of the events each group rests on (at most ``MAXIMUM_CODES`` hits of each)."""
         seqs = [g.seq]

@@ -158,9 +158,7 @@ def group_hits(
     )
 
 
-def _text_order(
-    code: npt.NDArray[np.uint64], vocabulary: Vocabulary
-) -> npt.NDArray[np.uint64]:
+def _text_order(code: npt.NDArray[np.uint64], vocabulary: Vocabulary) -> npt.NDArray[np.uint64]:
     """Return numbers that order like the texts of codes.
 
     Keys of national codes do; other codes were numbered on arrival and are numbered anew by text.

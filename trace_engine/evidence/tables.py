@@ -24,8 +24,10 @@ _ROW_MASK = (1 << _FILE_SHIFT) - 1
 
 
 def _moments(local: npt.NDArray[np.int64]) -> pa.Array:
-    return pa.array(local - SHANGHAI_OFFSET).cast(pa.timestamp("us")).cast(
-        pa.timestamp("us", tz="Asia/Shanghai")
+    return (
+        pa.array(local - SHANGHAI_OFFSET)
+        .cast(pa.timestamp("us"))
+        .cast(pa.timestamp("us", tz="Asia/Shanghai"))
     )
 
 
@@ -117,18 +119,14 @@ def hits_table(kept: list[tuple[str, Hits]], engine: Engine) -> pa.Table:
     return pa.concat_tables(parts).sort_by(by)
 
 
-def conflict_rejects(
-    batch: EventBatch, rows: npt.NDArray[np.int64], files: list[str]
-) -> pa.Table:
+def conflict_rejects(batch: EventBatch, rows: npt.NDArray[np.int64], files: list[str]) -> pa.Table:
     """Return rejects for rows whose event id stands for another event already."""
     ids = batch.text("event_id", rows)
     origin = np.zeros(len(rows), np.int64) if batch.origin is None else batch.origin[rows]
     named = batch.origin is not None and len(files) > 0
     return pa.table(
         [
-            pa.array(
-                [files[int(o >> _FILE_SHIFT)] if named else "" for o in origin], pa.string()
-            ),
+            pa.array([files[int(o >> _FILE_SHIFT)] if named else "" for o in origin], pa.string()),
             pa.array(origin & _ROW_MASK),
             pa.array(["event_id"] * len(rows), pa.string()),
             pa.array(["event_id_conflict"] * len(rows), pa.string()),

@@ -141,7 +141,9 @@ def _collect(engine: Engine) -> tuple[Arrays, dict[str, Any]]:
                 arrays[f"hits.{i}.{column}"] = np.asarray(values)
         for column, values in some.extra.items():
             array = np.asarray(values)
-            arrays[f"hits.{i}.extra.{column}"] = array.astype(str) if array.dtype == object else array
+            arrays[f"hits.{i}.extra.{column}"] = (
+                array.astype(str) if array.dtype == object else array
+            )
     values = {
         "counts": engine.counts,
         "data_begin": engine.data_begin,
@@ -187,8 +189,10 @@ def _tables(engine: Engine) -> dict[str, pa.Table]:
             columns["origin"] = pa.array(piece.origin)
         tables[f"piece-{i}"] = pa.table(columns)
     tables["rejects"] = engine.reject_table
-    tables["findings"] = pa.concat_tables(engine.built_findings) if engine.built_findings else (
-        engine.findings.slice(0, 0)
+    tables["findings"] = (
+        pa.concat_tables(engine.built_findings)
+        if engine.built_findings
+        else (engine.findings.slice(0, 0))
     )
     return tables
 

@@ -46,8 +46,8 @@ class FolderChunk:
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a numeric column."""
         column = read_ipc(self._numbers)[name]
-        found: npt.NDArray[Any] = column.chunk(0).to_numpy() if column.num_chunks else (
-            np.empty(0, np.int64)
+        found: npt.NDArray[Any] = (
+            column.chunk(0).to_numpy() if column.num_chunks else (np.empty(0, np.int64))
         )
         return found
 
