@@ -17,6 +17,7 @@ from tests.reference.state import (
     MOVES_AFTER_RECALL,
     MOVES_AFTER_SALE,
     SHIPPING_ROLES,
+    WATCHED,
     Enriched,
     Hop,
     Moment,
@@ -180,13 +181,20 @@ class Code:
             and longest_gap(state.current.moment, hop.moment) <= dwell
         )
         state.run = state.run + 1 if in_a_row else 1
-        state.below, state.current = state.current, hop
-        state.made.append(hop)
+        state.below = state.current
+        self.watch(hop)
         state.owners.append(Owned(receiver, by_hop=True, crossed=crossed))
         state.hops += 1
         state.crossings += crossed
         state.paid = event.price
         return hop
+
+    def watch(self, hop: Hop) -> None:
+        """Make a hop the current one; the eight latest of a code are watched."""
+        self.state.current = hop
+        self.state.made.append(hop)
+        for old in self.state.made[:-WATCHED]:
+            old.awaits_receipt = old.awaits_shipment = False
 
     def own_without_hop(self, party: str) -> None:
         state = self.state
@@ -216,8 +224,9 @@ class Code:
             top.crossed = self.crossed(event, giver, receiver)
             state.crossings += top.crossed
             row.signal |= s.CROSSED if top.crossed else 0
-            top.owner = current.receiver = receiver
-            current.event, current.moment = event, moment_of(event)
+            current.awaits_receipt = False
+            top.owner = receiver
+            self.watch(Hop(event, receiver, moment_of(event), awaits_receipt=True))
             state.paid = event.price
             self.hold(None)
             return

@@ -72,9 +72,16 @@ def take_back(event: Event, remembered: list[Sale]) -> None:
 
 
 def taken_back_by_day(history: History) -> dict[int, list[Event]]:
+    """Return returns and voids by day, but those of drugs known to be unrestricted."""
+    restricted = set(history.lists.get("quotas", {}))
+    world = history.world
     by_day: defaultdict[int, list[Event]] = defaultdict(list)
     for row in history:
         event = row.event
+        known = event.drug in world.drugs
+        classes = world.classes(event.drug) | world.classes(event.code_drug)
+        if known and not classes & restricted:
+            continue
         if event.role == Role.CONSUMER_RETURN or (event.role == Role.VOID and event.voids):
             by_day[event.day].append(event)
     for events in by_day.values():

@@ -34,6 +34,7 @@ MOVES_AFTER_SALE = {
 MOVES_AFTER_DEATH = MOVES_AFTER_SALE | {Role.PERSON_SALE, Role.CONSUMER_RETURN}
 MOVES_AFTER_RECALL = {Role.SHIP, Role.RECEIVE, Role.PERSON_SALE}
 LARGE_GROUP = 64
+WATCHED = 8  # hops of one code that can still be confirmed or fall due
 
 
 class Moment(NamedTuple):
