@@ -19,6 +19,7 @@ from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
 from trace_engine.core.custody import WAITING
 from trace_engine.core.eventlog import LOG_COLUMNS, MemoryChunk
 from trace_engine.core.kernel import kernel
+from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.core.voids import shard_of
 from trace_engine.detectors.base import Hits, Rows
@@ -71,7 +72,8 @@ class Translation:
         interner = "parties" if name.endswith("_party") else _INTERNER_OF.get(name)
         if interner is None:
             return values
-        return self.ids[interner][values].astype(values.dtype)
+        translated: npt.NDArray[Any] = self.ids[interner][values].astype(values.dtype)
+        return translated
 
     def keys(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """Translate keys of codes; those of national codes are the same everywhere."""
@@ -196,7 +198,7 @@ def _first_known(table: Table, keys: npt.NDArray[np.uint64]) -> int:
 
 
 @kernel
-def _add_lines(table: Table, lines: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> None:
+def _add_lines(table: Table, lines: Records, rows: npt.NDArray[np.int64]) -> None:
     """Add ``lines`` (new codes) and write their rows to ``rows``."""
     for i in range(lines.shape[0]):
         row = find_or_add(table, lines[i].key)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from trace_engine.core.custody import Settings
 from trace_engine.core.owners import PARTY
 from trace_engine.core.packing import Reference
+from trace_engine.core.records import Records
 from trace_engine.events.batch import Vocabulary
 from trace_engine.registry.regions import load_regions
 
@@ -27,9 +28,9 @@ class ReferenceData:
         self._vocabulary = vocabulary
         self._size = (-1, -1)
         self._reference: Reference | None = None
-        self._parties: npt.NDArray[np.void] = np.empty(0, PARTY)
+        self._parties: Records = np.empty(0, PARTY)
 
-    def arrays(self) -> tuple[Reference, npt.NDArray[np.void]]:
+    def arrays(self) -> tuple[Reference, Records]:
         """Return (arrays for packing, records by party), after the view was refreshed."""
         size = (len(self._vocabulary.parties), len(self._vocabulary.drugs))
         if self._reference is None or size != self._size:
@@ -49,9 +50,7 @@ class ReferenceData:
             self._size = size
         return self._reference, self._parties
 
-    def settings(
-        self, policy: Policy, detectors: Mapping[str, Any], day: int
-    ) -> Settings:
+    def settings(self, policy: Policy, detectors: Mapping[str, Any], day: int) -> Settings:
         """Return the policy values custody needs on ``day``.
 
         Raises ``LookupError`` if the catalogue lacks a detector whose limits custody watches.

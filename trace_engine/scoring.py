@@ -144,9 +144,9 @@ def score(
     """
     source = open_events(inputs, format=format, batch_rows=batch_rows)
     if not isinstance(registry, Registry):
-        registry = Registry.load(registry)
+        registry = Registry.load(None if registry is None else Path(registry))
     if not isinstance(policy, Policy):
-        policy = Policy.load(policy)
+        policy = Policy.load(None if policy is None else os.fspath(policy))
     threads = threads or len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         work = Path(

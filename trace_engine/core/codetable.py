@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel, leaf
+from trace_engine.core.records import Record, Records
 
 SHARDS = 8  # logical shards: fixed, so that state never depends on the number of threads
 
@@ -66,8 +67,8 @@ EPOCH_2000 = 946_684_800  # s from 1970-01-01 to 2000-01-01
 class Table(NamedTuple):
     """Arrays of one shard's code table, as kernels take them."""
 
-    lines: npt.NDArray[np.void]
-    index: npt.NDArray[np.uint64]
+    lines: Records
+    index: npt.NDArray[np.uint64]  # type: ignore[assignment]  # hides tuple.index
     nodes: npt.NDArray[np.int32]  # (m, 2): party, next; owners deeper than the third
     used: npt.NDArray[np.int64]  # [lines used, nodes used, scratch]
 
@@ -104,10 +105,10 @@ def place_in_shards(
         shard[i] = s
         if wanted[i]:
             count[s + 1] += 1
-    for s in range(SHARDS):
-        count[s + 1] += count[s]
-    for s in range(SHARDS + 1):
-        bounds[s] = count[s]
+    for k in range(SHARDS):
+        count[k + 1] += count[k]
+    for k in range(SHARDS + 1):
+        bounds[k] = count[k]
     for i in range(n):
         if wanted[i]:
             s = shard[i]
@@ -135,7 +136,7 @@ def find_or_add(table: Table, key: np.uint64) -> np.int64:
             if table.lines[row].key == key:
                 return row
         slot = (slot + np.uint64(1)) & mask
-    row = table.used[0]
+    row = np.int64(table.used[0])
     table.used[0] = row + 1
     index[slot] = mark | np.uint64(row + 1)
     clear_line(table.lines[row], key)
@@ -143,7 +144,7 @@ def find_or_add(table: Table, key: np.uint64) -> np.int64:
 
 
 @leaf
-def clear_line(line: np.void, key: np.uint64) -> None:
+def clear_line(line: Record, key: np.uint64) -> None:
     """Make ``line`` the line of a code nothing is known of."""
     line.key = key
     line.last_seq = np.uint32(0xFFFFFFFF)
@@ -212,7 +213,7 @@ class CodeTable:
 
     def __init__(self) -> None:
         self.used = np.zeros(3, np.int64)
-        self.lines: npt.NDArray[np.void] = np.empty(self.RESERVED_LINES, LINE)
+        self.lines: Records = np.empty(self.RESERVED_LINES, LINE)
         self.index: npt.NDArray[np.uint64] = np.zeros(1 << 10, np.uint64)
         self.nodes: npt.NDArray[np.int32] = np.empty((1 << 12, 2), np.int32)
 
@@ -249,7 +250,7 @@ class CodeTable:
             self.index = np.zeros(wanted, np.uint64)
             reindex(self.view())
 
-    def restore(self, lines: npt.NDArray[np.void], nodes: npt.NDArray[np.int32]) -> None:
+    def restore(self, lines: Records, nodes: npt.NDArray[np.int32]) -> None:
         """Hold exactly ``lines`` and ``nodes``."""
         self.used[:2] = 0
         self.reserve(max(len(lines), len(nodes)))

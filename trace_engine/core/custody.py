@@ -32,10 +32,10 @@ from trace_engine.core.owners import (
     related,
 )
 from trace_engine.core.packing import DIRECT
+from trace_engine.core.records import Integer, Record, Records, Truth
 from trace_engine.events.batch import DATE_ONLY, SPLIT_SALE
 from trace_engine.events.kinds import Role
 
-Records = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
 
 _ORIGIN, _SHIP, _RECEIVE = int(Role.ORIGIN), int(Role.SHIP), int(Role.RECEIVE)
@@ -69,8 +69,8 @@ WAITING = np.dtype(
 
 @leaf
 def certainly_after(
-    seconds: np.int64, date_only: bool, earlier: np.int64, earlier_date_only: bool, skew: np.int64
-) -> bool:
+    seconds: np.int64, date_only: bool, earlier: np.int64, earlier_date_only: bool, skew: int
+) -> Truth:
     """Whether an event is later than another at every moment both may have happened."""
     if date_only or earlier_date_only:
         return seconds // 86400 > earlier // 86400
@@ -100,10 +100,10 @@ def enqueue(
 
 @leaf
 def hop(
-    line: np.void,
-    e: np.void,
+    line: Record,
+    e: Record,
     owners: Owners,
-    crossed: bool,
+    crossed: Truth,
     settings: Settings,
 ) -> np.uint32:
     """Push the receiver as owner by a hop and return the signals of it."""
@@ -143,7 +143,7 @@ def hop(
 
 
 @leaf
-def take_back(line: np.void, owners: Owners, receiver: np.int32) -> np.uint32:
+def take_back(line: Record, owners: Owners, receiver: np.int32) -> np.uint32:
     """Move ownership back to ``receiver`` without a hop; return the signals."""
     if receiver < 0:
         return np.uint32(0)
@@ -175,7 +175,7 @@ def take_back(line: np.void, owners: Owners, receiver: np.int32) -> np.uint32:
 
 @leaf
 def source_signal(
-    line: np.void, owners: Owners, parties: Records, giver: np.int32, group: np.int32
+    line: Record, owners: Owners, parties: Records, giver: np.int32, group: np.int32
 ) -> np.uint32:
     """Whether the giver may have the code: it owns it, has it in hand, or once owned it."""
     if line.owner < 0:
@@ -192,7 +192,7 @@ def source_signal(
 
 
 @leaf
-def seller_province(parties: Records, owner: np.int32, e: np.void) -> np.int64:
+def seller_province(parties: Records, owner: np.int32, e: Record) -> np.int64:
     """Province a hop starts from: the giver's if it is of the owner's house, else the owner's."""
     if e.source >= 0 and related(parties, e.source, e.source_group, owner):
         return np.int64(e.source_province)
@@ -201,10 +201,10 @@ def seller_province(parties: Records, owner: np.int32, e: np.void) -> np.int64:
 
 @leaf
 def ship(
-    line: np.void,
+    line: Record,
     row: np.int64,
     seq: np.int64,
-    e: np.void,
+    e: Record,
     owners: Owners,
     parties: Records,
     settings: Settings,
@@ -276,10 +276,10 @@ def ship(
 
 @leaf
 def receive(
-    line: np.void,
+    line: Record,
     row: np.int64,
     seq: np.int64,
-    e: np.void,
+    e: Record,
     owners: Owners,
     parties: Records,
     settings: Settings,
@@ -338,7 +338,7 @@ def receive(
 
 
 @leaf
-def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records) -> np.uint32:
+def sell(line: Record, e: Record, o: Record, owners: Owners, parties: Records) -> np.uint32:
     """Sold, injected or dispensed to a person."""
     giver, quantity = e.source, np.int64(e.quantity)
     split = (e.flags & SPLIT_SALE) != 0
@@ -379,9 +379,9 @@ def sell(line: np.void, e: np.void, o: np.void, owners: Owners, parties: Records
 def apply(
     seq: np.int64,
     row: np.int64,
-    line: np.void,
-    e: np.void,
-    o: np.void,
+    line: Record,
+    e: Record,
+    o: Record,
     owners: Owners,
     parties: Records,
     settings: Settings,
@@ -391,7 +391,7 @@ def apply(
     receipt_bounds: Ints,
 ) -> None:
     """Let event ``e`` act on ``line`` and write what custody says of it to ``o``."""
-    role = np.int64(e.role)
+    role: Integer = np.int64(e.role)
     seconds = np.int64(e.seconds)
     date_only = (e.flags & DATE_ONLY) != 0
     giver, receiver = e.source, e.target

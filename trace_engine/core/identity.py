@@ -116,9 +116,10 @@ class IdentityTable:
 
     def merge(self, other: IdentityTable) -> None:
         """Remember the keys of ``other`` too; of a key both know, the earlier day counts."""
-        keys, days = (
-            np.concatenate(pair) for pair in zip(self.entries(), other.entries(), strict=True)
-        )
+        our_keys, our_days = self.entries()
+        their_keys, their_days = other.entries()
+        keys = np.concatenate([our_keys, their_keys])
+        days = np.concatenate([our_days, their_days])
         order = np.lexsort((days, keys))
         keys, days = keys[order], days[order]
         first = np.ones(len(keys), np.bool_)

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.codetable import Table, find_or_add, mix
-from trace_engine.core.custody import Ints, Records, Settings, apply
+from trace_engine.core.custody import Ints, Settings, apply
 from trace_engine.core.kernel import kernel, leaf
 from trace_engine.core.owners import Owners
 from trace_engine.core.packing import NO_CODE
+from trace_engine.core.records import Integer, Record, Records
 from trace_engine.events.batch import DATE_ONLY
 from trace_engine.events.kinds import Role
 
@@ -44,12 +45,12 @@ class Late(NamedTuple):
     seq: npt.NDArray[np.int64]
     day: npt.NDArray[np.int64]
     on_record: npt.NDArray[np.bool_]
-    count: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.count
 
 
 @leaf
 def brings_to(
-    group: Ints, m: np.int64, but: np.int64, party: np.int32, sold: bool, events: Records
+    group: Ints, m: Integer, but: Integer, party: np.int32, sold: bool, events: Records
 ) -> bool:
     """Whether a remaining event other than ``but`` brings the code to ``party``.
 
@@ -67,7 +68,7 @@ def brings_to(
 
 
 @leaf
-def reached_again(group: Ints, m: np.int64, but: np.int64, events: Records) -> bool:
+def reached_again(group: Ints, m: Integer, but: Integer, events: Records) -> bool:
     """Whether the giver of candidate ``but`` can be reached from its receiver by the others."""
     i = group[but]
     giver = events[i].source
@@ -113,7 +114,7 @@ def reached_again(group: Ints, m: np.int64, but: np.int64, events: Records) -> b
 
 
 @leaf
-def rank_of(group: Ints, m: np.int64, k: np.int64, line: np.void, events: Records) -> np.int64:
+def rank_of(group: Ints, m: Integer, k: Integer, line: Record, events: Records) -> Integer:
     """Rank of candidate ``k`` of a tie group: the smallest goes next."""
     i = group[k]
     role = np.int64(events[i].role)
@@ -178,15 +179,15 @@ def rank_of(group: Ints, m: np.int64, k: np.int64, line: np.void, events: Record
 
 
 @leaf
-def next_of_group(group: Ints, m: np.int64, line: np.void, events: Records) -> np.int64:
+def next_of_group(group: Ints, m: Integer, line: Record, events: Records) -> Integer:
     """Position in ``group`` of the event that comes next."""
     first_timed = np.int64(2**62)
     for k in range(m):
         i = group[k]
         if (events[i].flags & DATE_ONLY) == 0 and events[i].time < first_timed:
             first_timed = events[i].time
-    best = np.int64(-1)
-    best_rank = np.int64(99)
+    best: Integer = np.int64(-1)
+    best_rank: Integer = np.int64(99)
     for k in range(m):
         i = group[k]
         if (events[i].flags & DATE_ONLY) == 0 and events[i].time > first_timed:
@@ -204,8 +205,8 @@ def due(
     queue: Records,
     bounds: Ints,
     lines: Records,
-    day: np.int64,
-    limit: np.int64,
+    day: Integer,
+    limit: Integer,
     late: Late,
     receipts_missing: bool,
 ) -> None:
@@ -235,8 +236,8 @@ _BLOCK = 32
 @leaf
 def look_up(
     rows: Ints,
-    start: np.int64,
-    seq_base: np.int64,
+    start: Integer,
+    seq_base: Integer,
     table: Table,
     events: Records,
     results: Records,
@@ -285,7 +286,7 @@ _DAY_MIXED = 3  # not alone on its day, on which some event of this code is date
 
 
 @leaf
-def mark_day(i: np.int64, today: np.int64, events: Records, results: Records) -> None:
+def mark_day(i: Integer, today: Integer, events: Records, results: Records) -> None:
     """Mark all events of this code on the day of ``i``, its first one that day."""
     state = np.uint8(_DAY_TIMED)
     j = i
@@ -300,7 +301,7 @@ def mark_day(i: np.int64, today: np.int64, events: Records, results: Records) ->
 
 
 @kernel
-def sorted_crowd(i: np.int64, m: np.int64, events: Records, results: Records) -> Ints:
+def sorted_crowd(i: Integer, m: Integer, events: Records, results: Records) -> Ints:
     """Return the ``m`` events from ``i`` on by ``(time, event_key)``: groups too large to rank."""
     crowd = np.empty(m, np.int64)
     keys = np.empty(m, np.uint64)
@@ -319,9 +320,9 @@ def sorted_crowd(i: np.int64, m: np.int64, events: Records, results: Records) ->
 @kernel
 def run_shard(
     rows: Ints,
-    start: np.int64,
-    seq_base: np.int64,
-    last_day: np.int64,
+    start: Integer,
+    seq_base: Integer,
+    last_day: Integer,
     table: Table,
     events: Records,
     results: Records,
@@ -374,7 +375,7 @@ def run_shard(
         if before == np.uint32(0xFFFFFFFF) or np.int64(before) < seq_base:
             line.last_seq = before  # undo the mark of the look-up
         m = np.int64(1)
-        j = np.int64(o.following)
+        j: Integer = np.int64(o.following)
         if j >= 0:
             if o.state == 0 and np.int64(events[j].seconds) // 86400 == today:
                 mark_day(i, today, events, results)

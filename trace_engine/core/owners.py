@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import leaf
+from trace_engine.core.records import Record, Records, Truth
 
 # What custody must know of a party, addressed by its id.
 PARTY = np.dtype([("group", np.int32), ("province", np.int32)])
@@ -21,7 +22,7 @@ class Owners(NamedTuple):
 
 
 @leaf
-def related(parties: npt.NDArray[np.void], a: np.int32, group: np.int32, b: np.int32) -> bool:
+def related(parties: Records, a: np.int32, group: np.int32, b: np.int32) -> bool:
     """Whether ``a`` (of registered group ``group``, -1 none) and ``b`` are one or of one group."""
     if a == b:
         return True
@@ -31,9 +32,7 @@ def related(parties: npt.NDArray[np.void], a: np.int32, group: np.int32, b: np.i
 
 
 @leaf
-def province_of(
-    parties: npt.NDArray[np.void], party: np.int32, giver: np.int32, of_giver: np.int64
-) -> np.int64:
+def province_of(parties: Records, party: np.int32, giver: np.int32, of_giver: np.int64) -> np.int64:
     """Province (11..82, 0 unknown) of an owner; ``of_giver`` is known of the event's giver."""
     if party == giver:
         return np.int64(of_giver)
@@ -43,7 +42,7 @@ def province_of(
 
 
 @leaf
-def push_owner(line: np.void, owners: Owners, party: np.int32, by_hop: bool, crossed: bool) -> None:
+def push_owner(line: Record, owners: Owners, party: np.int32, by_hop: bool, crossed: Truth) -> None:
     """Make ``party`` the owner, above those before."""
     if line.owner >= 0:
         if line.previous >= 0:
@@ -68,7 +67,7 @@ def push_owner(line: np.void, owners: Owners, party: np.int32, by_hop: bool, cro
 
 
 @leaf
-def pop_owner(line: np.void, owners: Owners) -> None:
+def pop_owner(line: Record, owners: Owners) -> None:
     """Take the owner off the stack; the one below becomes owner."""
     line.owner = line.previous
     if line.tail >= 0:
@@ -85,7 +84,7 @@ def pop_owner(line: np.void, owners: Owners) -> None:
 
 
 @leaf
-def owned_before(line: np.void, owners: Owners, party: np.int32) -> bool:
+def owned_before(line: Record, owners: Owners, party: np.int32) -> bool:
     """Whether ``party`` stands in the stack below the owner."""
     if line.owner < 0:
         return False
@@ -101,6 +100,6 @@ def owned_before(line: np.void, owners: Owners, party: np.int32) -> bool:
 
 
 @leaf
-def owns_anywhere(line: np.void, owners: Owners, party: np.int32) -> bool:
+def owns_anywhere(line: Record, owners: Owners, party: np.int32) -> bool:
     """Whether ``party`` stands anywhere in the stack."""
     return bool(line.owner == party or owned_before(line, owners, party))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from trace_engine.core.codetable import EPOCH_2000
 from trace_engine.core.kernel import kernel
+from trace_engine.core.records import Records
 from trace_engine.events.batch import DATE_ONLY, SECOND, SPLIT_SALE
 from trace_engine.events.kinds import CODELESS, KINDS, EventKind, Role
 
@@ -122,7 +123,7 @@ def pack(
     position: npt.NDArray[np.int64],
     start: int,
     stop: int,
-    events: npt.NDArray[np.void],
+    events: Records,
 ) -> None:
     """Write rows ``start`` to ``stop`` to ``events[position]`` (EVENT), with what is known of them.
 
@@ -185,7 +186,7 @@ def pack(
 
 @kernel
 def unpack(
-    results: npt.NDArray[np.void],
+    results: Records,
     position: npt.NDArray[np.int64],
     start: int,
     stop: int,

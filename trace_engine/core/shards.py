@@ -13,6 +13,7 @@ from trace_engine.core.codetable import EPOCH_2000, SHARDS, CodeTable, place_in_
 from trace_engine.core.custody import WAITING, Settings
 from trace_engine.core.ordering import Late, run_shard
 from trace_engine.core.packing import EVENT, RESULT, Columns, Reference, pack, unpack
+from trace_engine.core.records import Records
 from trace_engine.core.signals import Custody, Overdue
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class WaitingHops:
 
     def __init__(self) -> None:
         self.bounds = np.zeros(2, np.int64)
-        self.records: npt.NDArray[np.void] = np.empty(1 << 10, WAITING)
+        self.records: Records = np.empty(1 << 10, WAITING)
 
     def __len__(self) -> int:
         return int(self.bounds[1] - self.bounds[0])
@@ -57,11 +58,11 @@ class WaitingHops:
         self.records = grown
         self.bounds[:] = (0, waiting)
 
-    def waiting(self) -> npt.NDArray[np.void]:
+    def waiting(self) -> Records:
         """Return the entries still waiting (a view)."""
         return self.records[int(self.bounds[0]) : int(self.bounds[1])]
 
-    def replace(self, entries: npt.NDArray[np.void]) -> None:
+    def replace(self, entries: Records) -> None:
         """Hold exactly ``entries``, ordered by day, then log number."""
         ordered = entries[np.lexsort((entries["seq"], entries["day"]))]
         self.records = np.concatenate([ordered, np.empty(1 << 10, WAITING)])
@@ -121,7 +122,7 @@ class CodeShards:
         seq_base: int,
         last_day: int,
         reference: Reference,
-        parties: npt.NDArray[np.void],
+        parties: Records,
         settings: Settings,
         run: Runner,
         wanted: npt.NDArray[np.bool_] | None = None,
@@ -140,7 +141,7 @@ class CodeShards:
         seq_base: int,
         last_day: int,
         reference: Reference,
-        parties: npt.NDArray[np.void],
+        parties: Records,
         settings: Settings,
         run: Runner,
         wanted: npt.NDArray[np.bool_] | None = None,

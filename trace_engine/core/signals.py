@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from trace_engine.core.records import Records
 
 HOP = 1  # the event made a hop (change of owner that is not a return)
 CROSSED = 2  # that hop (or redirected hop) crossed a province border
@@ -56,20 +57,20 @@ class Custody:
     owner_before: npt.NDArray[np.int32]  # -1 unknown
     cost: npt.NDArray[np.int32]  # fen the giver paid for this very code; -1 unknown
     previous: npt.NDArray[np.int64]  # log number of the code's event before this one; -1
-    events: npt.NDArray[np.void]  # records (core.packing.EVENT) in shard order
-    results: npt.NDArray[np.void]  # records (core.packing.RESULT) in shard order
+    events: Records  # records (core.packing.EVENT) in shard order
+    results: Records  # records (core.packing.RESULT) in shard order
     position: npt.NDArray[np.int64]  # row -> its place in those; -1 if custody left it out
     overdue_shipments: Overdue
     overdue_receipts: Overdue
 
     def rows(self, bits: int) -> npt.NDArray[np.int64]:
         """Return the rows on which any of ``bits`` is set."""
-        found: Any = np.flatnonzero(self.signal & np.uint32(bits))
+        found: npt.NDArray[np.int64] = np.flatnonzero(self.signal & np.uint32(bits))
         return found
 
     def sale_giver(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Who sold the code before. Only where REPEAT_SALE or AFTER_SALE is set."""
-        found: Any = self.results["sale_giver"][self.position[rows]]
+        found: npt.NDArray[np.int32] = self.results["sale_giver"][self.position[rows]]
         return found
 
     def sale_time(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -82,12 +83,12 @@ class Custody:
 
     def last_place(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
         """Region index of that scan. Only where PLACED."""
-        found: Any = self.results["last_place"][self.position[rows]]
+        found: npt.NDArray[np.int16] = self.results["last_place"][self.position[rows]]
         return found
 
     def place(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
         """Region index where the event itself was scanned, -1 where that is not certain."""
-        found: Any = self.events["place"][self.position[rows]]
+        found: npt.NDArray[np.int16] = self.events["place"][self.position[rows]]
         return found
 
 

@@ -17,6 +17,7 @@ from trace_engine.core.codetable import NO_SEQ, SHARDS, Table, find, find_or_add
 from trace_engine.core.custody import Settings
 from trace_engine.core.kernel import kernel
 from trace_engine.core.packing import Columns, Reference
+from trace_engine.core.records import Records
 from trace_engine.core.shards import SPREAD, CodeShards, Runner, columns_of
 from trace_engine.core.signals import Custody, Overdue
 from trace_engine.events.batch import DAY
@@ -71,7 +72,7 @@ def step_with_voids(
     seq_base: int,
     last_day: int,
     reference: Reference,
-    parties: npt.NDArray[np.void],
+    parties: Records,
     settings: Settings,
     run: Runner,
     log: EventLog,

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from trace_engine.core.custody import Custody
+    from trace_engine.core.signals import Custody
     from trace_engine.events.batch import EventBatch, Vocabulary
     from trace_engine.policy import Policy
     from trace_engine.registry import RegistryView

@@ -7,10 +7,11 @@ crossing beyond the limit.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from trace_engine.core import signals
 from trace_engine.detectors.base import (
@@ -91,7 +92,12 @@ class CrossRegionResale(Detector[CrossRegionResaleParameters]):
         )
 
 
-def _has_province(province, party, stated):  # type: ignore[no-untyped-def]
+def _has_province(
+    province: npt.NDArray[np.integer[Any]],
+    party: npt.NDArray[np.int32],
+    stated: npt.NDArray[np.int16],
+) -> npt.NDArray[np.bool_]:
+    """Whether the registry or the event itself says where each party is."""
     known = np.zeros(len(party), np.bool_)
     named = party >= 0
     known[named] = province[party[named]] > 0

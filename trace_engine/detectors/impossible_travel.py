@@ -14,12 +14,14 @@ from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from trace_engine.core import signals
 from trace_engine.detectors.base import (
     Detector,
     Evidence,
     Family,
+    Int64,
     Parameters,
     Slice,
     Verdict,
@@ -131,12 +133,12 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
         )
 
 
-def _scanned_by(data: Slice, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _scanned_by(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
     """Who scanned: the giver, or where there is none the receiver."""
     b = data.batch
     return np.where(b.source[rows] >= 0, b.source[rows], b.target[rows])
 
 
-def _other_side(data: Slice, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _other_side(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
     b = data.batch
     return np.where(b.source[rows] >= 0, b.target[rows], np.int32(-1))

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from trace_engine.core import signals
 from trace_engine.detectors.base import (
     Detector,

@@ -24,7 +24,6 @@ from trace_engine.detectors.base import (
     Parameters,
     Slice,
     Verdict,
-    hits_of,
 )
 from trace_engine.events.batch import DAY
 

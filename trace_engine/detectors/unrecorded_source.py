@@ -35,7 +35,10 @@ class UnrecordedSource(Detector[Parameters]):
     evidence = Evidence.CUSTODY
     key = "code"
     rows = ("G6",)
-    basis = "药品管理法第五十五条：应当从药品上市许可持有人或者具有药品生产、经营资格的企业购进药品；第一百二十九条"
+    basis = (
+        "药品管理法第五十五条：应当从药品上市许可持有人或者具有药品生产、经营资格的企业购进药品；"
+        "第一百二十九条"
+    )
     unit = "events"
     needs: ClassVar[tuple[str, ...]] = ("from_id",)
     false_positives = (

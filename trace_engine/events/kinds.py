@@ -101,7 +101,9 @@ KINDS: tuple[KindInfo, ...] = (
     KindInfo(_K.STOCK_GAIN, "stock_gain", 111, _R.STOCK_GAIN, "盘盈入库", True),
     KindInfo(_K.SCRAP_RECEIPT, "scrap_receipt", 112, _R.DESTROY, "报废入库", True),
     KindInfo(_K.OTHER_RECEIPT, "other_receipt", 113, _R.RECEIVE, "其他入库", True),
-    KindInfo(_K.CONSUMER_RETURN, "consumer_return", 116, _R.CONSUMER_RETURN, "消费者退货入库", True),
+    KindInfo(
+        _K.CONSUMER_RETURN, "consumer_return", 116, _R.CONSUMER_RETURN, "消费者退货入库", True
+    ),
     KindInfo(_K.SALE_SHIPMENT, "sale_shipment", 201, _R.SHIP, "销售出库", True),
     KindInfo(_K.RETURN_SHIPMENT, "return_shipment", 202, _R.RETURN_SHIP, "退货出库", True),
     KindInfo(_K.TRANSFER_SHIPMENT, "transfer_shipment", 203, _R.TRANSFER_SHIP, "调拨出库", True),

@@ -55,7 +55,8 @@ def save_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     arrays, values = _collect(engine)
-    np.savez(partial / "arrays.npz", **arrays)
+    named: dict[str, Any] = arrays  # (numpy 2.0 has no allow_pickle here; reading refuses pickles)
+    np.savez(partial / "arrays.npz", **named)
     tables = _tables(engine)
     for name, table in tables.items():
         write_ipc(partial / f"{name}.arrow", table)
@@ -130,21 +131,21 @@ def _collect(engine: Engine) -> tuple[Arrays, dict[str, Any]]:
                 plain[name][key] = value
     for name, kept in engine.kept_rows.items():
         for i, rows in enumerate(kept):
-            for column, values in rows.items():
-                arrays[f"rows.{name}.{i}.{column}"] = values
+            for column, numbers in rows.items():
+                arrays[f"rows.{name}.{i}.{column}"] = numbers
     hits = []
     for i, (name, some) in enumerate(engine.kept_hits):
         hits.append(name)
         for column in _HIT_COLUMNS:
-            values = getattr(some, column)
-            if values is not None:
-                arrays[f"hits.{i}.{column}"] = np.asarray(values)
-        for column, values in some.extra.items():
-            array = np.asarray(values)
+            given = getattr(some, column)
+            if given is not None:
+                arrays[f"hits.{i}.{column}"] = np.asarray(given)
+        for column, extra in some.extra.items():
+            array = np.asarray(extra)
             arrays[f"hits.{i}.extra.{column}"] = (
                 array.astype(str) if array.dtype == object else array
             )
-    values = {
+    values: dict[str, Any] = {
         "counts": engine.counts,
         "data_begin": engine.data_begin,
         "clock_day": engine.clock_day,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from trace_engine.events.batch import COLUMN_TYPES, DAY, STRING_COLUMNS, EventBatch
@@ -29,7 +32,7 @@ class DaySpill:
         days = batch.time // DAY
         cuts = np.flatnonzero(np.diff(days)) + 1
         bounds = [0, *cuts.tolist(), len(batch)]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             path = self.folder / f"{self._written:08d}.arrow"
             self._written += 1
             write_ipc(path, _to_table(batch.slice(start, stop)))
@@ -60,7 +63,7 @@ def _to_table(batch: EventBatch) -> pa.Table:
 def _from_table(table: pa.Table) -> EventBatch:
     table = table.combine_chunks()
 
-    def numbers(name: str) -> np.ndarray:  # type: ignore[type-arg]
+    def numbers(name: str) -> npt.NDArray[Any]:
         # A copy: kernels take writable arrays only, and mapped ones are not.
         return np.array(table[name].to_numpy())
 
