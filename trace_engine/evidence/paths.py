@@ -87,10 +87,15 @@ def _place(regions: Any, stated: int, party: int, view: RegistryView) -> str:
 
 
 def path_text(events: Sequence[PathEvent], lang: str) -> str:
-    """Return the owners a pack went through, as one line; receipts of a shipment are left out."""
+    """Return the owners a pack went through, as one line, each hop once.
+
+    Shipment and receipt of one hop follow each other in either order (bills often carry dates
+    only); the later of the two adds nothing.
+    """
     regions = load_regions()
     parts: list[str] = []
     last = ""
+    half: dict[tuple[str, str], Role] = {}  # giver and receiver -> the side that was told
     for event in events:
         role = INFO[EventKind(_NUMBER[event["kind"]])].role
         giver = event["source_name"] or event["source"]
@@ -98,6 +103,12 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
         day = event["time"][:10]
         if role in (Role.NONE, Role.VOID, Role.STOCK_CHANGE):
             continue
+        if role in _OTHER_SIDE and event["source"] and event["target"]:
+            hop = (event["source"], event["target"])
+            if half.get(hop) == _OTHER_SIDE[role]:
+                del half[hop]
+                continue
+            half[hop] = role
         if giver and giver != last:
             parts.append(giver + _province(regions, event["source_region"], lang))
             last = giver
@@ -121,4 +132,11 @@ def _province(regions: Any, code: str, lang: str) -> str:
     return f"〔{name}〕" if lang == "zh" else f" [{name}]"
 
 
+_PAIRS = (
+    (Role.SHIP, Role.RECEIVE),
+    (Role.RETURN_SHIP, Role.RETURN_RECEIVE),
+    (Role.TRANSFER_SHIP, Role.TRANSFER_RECEIVE),
+    (Role.RECALL_SHIP, Role.RECALL_RECEIVE),
+)
+_OTHER_SIDE = dict(_PAIRS) | {receipt: shipment for shipment, receipt in _PAIRS}
 _NUMBER = {k.name: int(k.kind) for k in KINDS}
