@@ -44,7 +44,7 @@ class CrossRegionResale(Detector[CrossRegionResaleParameters]):
 
     id = "cross_region_resale"
     title_zh = "多次跨区域倒手"
-    title_en = "repeated cross-region resale"
+    title_en = "Repeated cross-region resale"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CUSTODY
     key = "code"

@@ -48,7 +48,7 @@ class DeadCodeUse(Detector[Parameters]):
 
     id = "dead_code_use"
     title_zh = "异常状态码流通"
-    title_en = "use of a dead code"
+    title_en = "Use of a dead code"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CODE
     key = "code"

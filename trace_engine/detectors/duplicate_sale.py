@@ -51,7 +51,7 @@ class DuplicateSale(Detector[DuplicateSaleParameters]):
 
     id = "duplicate_sale"
     title_zh = "重复销售"
-    title_en = "duplicate sale"
+    title_en = "Duplicate sale"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CODE
     key = "code"

@@ -68,7 +68,7 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
 
     id = "impossible_travel"
     title_zh = "不可能行程"
-    title_en = "impossible travel"
+    title_en = "Impossible travel"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.REGION
     key = "code"

@@ -27,7 +27,7 @@ class OwnershipCycle(Detector[Parameters]):
 
     id = "ownership_cycle"
     title_zh = "回流/对倒"
-    title_en = "goods back at an earlier owner"
+    title_en = "Goods back at an earlier owner"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CUSTODY
     key = "code"

@@ -52,7 +52,7 @@ class RapidTurnover(Detector[RapidTurnoverParameters]):
 
     id = "rapid_turnover"
     title_zh = "快进快出"
-    title_en = "rapid turnover"
+    title_en = "Rapid turnover"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CUSTODY
     key = "code"

@@ -53,7 +53,7 @@ class RepeatedTransfer(Detector[RepeatedTransferParameters]):
 
     id = "repeated_transfer"
     title_zh = "多次倒手"
-    title_en = "repeated transfer"
+    title_en = "Repeated transfer"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CUSTODY
     key = "code"

@@ -31,7 +31,7 @@ class ReverseFlow(Detector[Parameters]):
 
     id = "reverse_flow"
     title_zh = "零售逆向流向批发"
-    title_en = "retail stock flowing back into trade"
+    title_en = "Retail stock flowing back into trade"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CUSTODY
     key = "code"

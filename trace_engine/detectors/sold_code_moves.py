@@ -27,7 +27,7 @@ class SoldCodeMoves(Detector[Parameters]):
 
     id = "sold_code_moves"
     title_zh = "售后再流转"
-    title_en = "moved after its sale to a person"
+    title_en = "Moved after its sale to a person"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CODE
     key = "code"

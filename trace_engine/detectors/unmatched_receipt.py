@@ -56,7 +56,7 @@ class UnmatchedReceipt(Detector[UnmatchedReceiptParameters]):
 
     id = "unmatched_receipt"
     title_zh = "有入无出"
-    title_en = "receipt without shipment"
+    title_en = "Receipt without shipment"
     family = Family.DATA_QUALITY
     evidence = Evidence.SCANNING
     key = "code"

@@ -44,7 +44,7 @@ class UnmatchedShipment(Detector[UnmatchedShipmentParameters]):
 
     id = "unmatched_shipment"
     title_zh = "有出无入"
-    title_en = "shipment without receipt"
+    title_en = "Shipment without receipt"
     family = Family.DATA_QUALITY
     evidence = Evidence.SCANNING
     key = "code"

@@ -30,7 +30,7 @@ class UnrecordedSource(Detector[Parameters]):
 
     id = "unrecorded_source"
     title_zh = "非法渠道购进/无来源"
-    title_en = "goods without a recorded source"
+    title_en = "Goods without a recorded source"
     family = Family.SUSPECTED_VIOLATION
     evidence = Evidence.CUSTODY
     key = "code"
