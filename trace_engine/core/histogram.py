@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.core.keys import extended
 
 BINS_PER_UNIT = 200.0  # bins in one unit of ln
@@ -28,19 +28,19 @@ BINS = PAGE * PAGES
 _TOTAL, _MEDIAN, _BELOW = 0, 1, 2
 
 
-@kernel
+@leaf
 def bin_of(value: int) -> int:
     """Return the bin of an integer of at least 1."""
     return math.floor(math.log(float(value)) * BINS_PER_UNIT)
 
 
-@kernel
+@leaf
 def centre_of(bin_number: int) -> float:
     """Return the natural logarithm at the middle of a bin."""
     return (bin_number + 0.5) * BIN_WIDTH
 
 
-@kernel
+@leaf
 def _count(
     pages: npt.NDArray[np.int32], counts: npt.NDArray[np.int32], key: int, bin_number: int
 ) -> int:
@@ -118,7 +118,7 @@ def remove_day(
             summary[key, _BELOW] -= count
 
 
-@kernel
+@leaf
 def median_bin(
     pages: npt.NDArray[np.int32],
     counts: npt.NDArray[np.int32],
@@ -143,7 +143,7 @@ def median_bin(
     return int(at)
 
 
-@kernel
+@leaf
 def deviation_bins(
     pages: npt.NDArray[np.int32],
     counts: npt.NDArray[np.int32],

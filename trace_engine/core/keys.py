@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.codetable import mix
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 
 
-@kernel
+@leaf
 def pair(high: np.int64, low: np.int64) -> np.uint64:
     """Pack two ids of at least -1 and below 2³² - 1 into one word."""
     return (np.uint64(high + 1) << np.uint64(32)) | np.uint64(low + 1)
@@ -32,7 +32,7 @@ def pair_all(high: npt.NDArray[Any], low: npt.NDArray[Any]) -> npt.NDArray[np.ui
     return packed
 
 
-@kernel
+@leaf
 def find_key(
     slots: npt.NDArray[np.int32],
     words: npt.NDArray[np.uint64],
@@ -54,7 +54,7 @@ def find_key(
         slot = (slot + np.uint64(1)) & mask
 
 
-@kernel
+@leaf
 def add_key(
     slots: npt.NDArray[np.int32],
     words: npt.NDArray[np.uint64],

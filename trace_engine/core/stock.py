@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.core.keys import add_key, pair
 
 _DAY = np.int64(86_400_000_000)  # µs
@@ -64,7 +64,7 @@ def stock_keys(
     return n
 
 
-@kernel
+@leaf
 def _cost(value: np.int64, packs: np.int64, last_value: np.int64, last_packs: np.int64) -> float:
     """Return the cost in fen of a stock of ``value`` and ``packs``, or -1."""
     if packs > 0:
@@ -74,7 +74,7 @@ def _cost(value: np.int64, packs: np.int64, last_value: np.int64, last_packs: np
     return -1.0
 
 
-@kernel
+@leaf
 def _lower(a: float, b: float) -> float:
     """Return the lower of two costs, or the one that is known (-1 = unknown)."""
     if a < 0.0:
@@ -84,7 +84,7 @@ def _lower(a: float, b: float) -> float:
     return min(a, b)
 
 
-@kernel
+@leaf
 def _cost_of_key(stock: npt.NDArray[np.int64], key: np.int64, date_only: bool) -> float:
     """Return the cost a sale at this point of the day is judged against, or -1."""
     value = packs = last_value = last_packs = np.int64(0)
@@ -103,7 +103,7 @@ def _cost_of_key(stock: npt.NDArray[np.int64], key: np.int64, date_only: bool) -
     )
 
 
-@kernel
+@leaf
 def _judge(
     stock: npt.NDArray[np.int64], key: np.int64, date_only: bool, code_cost: int
 ) -> tuple[float, int]:
@@ -118,14 +118,14 @@ def _judge(
     return _cost_of_key(stock, drug_key, date_only), 2
 
 
-@kernel
+@leaf
 def _buy(stock: npt.NDArray[np.int64], key: np.int64, column: int, price: int, packs: int) -> None:
     """Add a purchase to the day's value and packs that begin at ``column``."""
     stock[key, column] += np.int64(price) * np.int64(packs)
     stock[key, column + 1] += packs
 
 
-@kernel
+@leaf
 def _touch(
     stock: npt.NDArray[np.int64], key: np.int64, touched: npt.NDArray[np.int64], m: int
 ) -> int:
@@ -136,7 +136,7 @@ def _touch(
     return m
 
 
-@kernel
+@leaf
 def _close(stock: npt.NDArray[np.int64], key: np.int64) -> None:
     """Put the day's purchases into the stock of ``key`` and take out what was sold."""
     value = stock[key, _DAY_VALUE] + stock[key, _DATED_VALUE]

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.core.keys import KeySpace, extended
 
 DAY = 86_400_000_000  # µs
@@ -27,12 +27,12 @@ Int64 = npt.NDArray[np.int64]
 _DAY = np.int64(DAY)
 
 
-@kernel
+@leaf
 def _gone(gone_from: np.int64, gone_to: np.int64, moment: np.int64) -> bool:
     return bool(gone_from <= moment < gone_to)
 
 
-@kernel
+@leaf
 def _link(head: Int64, previous: Int64, key: np.int64, row: np.int64) -> None:
     previous[row] = head[key]
     head[key] = row

@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.detectors._shared import has_role
 from trace_engine.detectors.base import (
     Detector,
@@ -81,7 +81,7 @@ def _grain(code: str) -> int:
     return 1 if code.endswith("00") else 2
 
 
-@kernel
+@leaf
 def _agree(
     a: np.int64,
     b: np.int64,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.events.batch import MISSING, NATIONAL_LIMIT, Vocabulary
 from trace_engine.events.codes import CodeSystem, lost_digits, parse_code
 from trace_engine.events.hashing import load8
@@ -28,7 +28,7 @@ _UNKNOWN = -2
 _IDENTIFIERS = 1_000_000  # national identifiers are 8 and six digits
 
 
-@kernel
+@leaf
 def eight_digits(word: np.uint64) -> np.uint64:
     """Return the value of 8 ASCII digits (little-endian word), or 2**32 if one is no digit.
 

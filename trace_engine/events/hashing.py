@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 
 if TYPE_CHECKING:
     from trace_engine.events.batch import EventBatch, Interner, Vocabulary
@@ -29,7 +29,7 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 _ZERO_STANDS_FOR = _U(0x9E3779B97F4A7C15)  # what a hash that happens to be 0 becomes
 
 
-@kernel
+@leaf
 def load8(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     """Return 8 bytes from ``i`` on, little-endian (the compiler makes one load of it)."""
     u = np.uint64
@@ -45,7 +45,7 @@ def load8(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     )
 
 
-@kernel
+@leaf
 def load4(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     """Return 4 bytes from ``i`` on, little-endian."""
     u = np.uint64
@@ -57,17 +57,17 @@ def load4(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     )
 
 
-@kernel
+@leaf
 def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@kernel
+@leaf
 def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
     return _rotate(accumulator + lane * _P2, 31) * _P1
 
 
-@kernel
+@leaf
 def hash_bytes(data: npt.NDArray[np.uint8], start: np.uint64, end: np.uint64) -> np.uint64:
     """Return XXH64 of ``data[start:end]``; never 0."""
     u = np.uint64
@@ -140,13 +140,13 @@ def hash_texts(
     return blanks
 
 
-@kernel
+@leaf
 def mix(h: np.uint64, value: np.uint64) -> np.uint64:
     """Fold ``value`` into the running hash ``h``; order matters (one XXH64 lane)."""
     return _rotate(h ^ (_rotate(value * _P2, 31) * _P1), 27) * _P1 + _P4
 
 
-@kernel
+@leaf
 def finish(h: np.uint64) -> np.uint64:
     """Spread the bits of a running hash (XXH64 avalanche); never 0."""
     u = np.uint64

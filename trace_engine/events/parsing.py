@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 from trace_engine.events.batch import DAY, MISSING_TIME
 
 Int64 = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ _DAY = np.int64(DAY)
 _SHANGHAI = np.int64(SHANGHAI_OFFSET)
 
 
-@kernel
+@leaf
 def days_of(year: int, month: int, day: int) -> int:
     """Return days since 1970-01-01 of a Gregorian date (Hinnant, chrono-compatible algorithms)."""
     y = year - 1 if month <= 2 else year
@@ -45,7 +45,7 @@ def days_of(year: int, month: int, day: int) -> int:
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@kernel
+@leaf
 def _month_length(year: int, month: int) -> int:
     if month == 2:
         leap = (year % 4 == 0 and year % 100 != 0) or year % 400 == 0
@@ -53,7 +53,7 @@ def _month_length(year: int, month: int) -> int:
     return 30 if month in (4, 6, 9, 11) else 31
 
 
-@kernel
+@leaf
 def _digits(data: npt.NDArray[np.uint8], i: int, end: int) -> int:
     """Return how many digits stand from ``i`` on."""
     start = i
@@ -62,7 +62,7 @@ def _digits(data: npt.NDArray[np.uint8], i: int, end: int) -> int:
     return i - start
 
 
-@kernel
+@leaf
 def _number(data: npt.NDArray[np.uint8], i: int, count: int) -> int:
     value = 0
     for k in range(i, i + count):
@@ -70,7 +70,7 @@ def _number(data: npt.NDArray[np.uint8], i: int, count: int) -> int:
     return value
 
 
-@kernel
+@leaf
 def _usual_time(data: npt.NDArray[np.uint8], start: np.uint64) -> np.int64:
     """Return the time of ``YYYY-MM-DD HH:MM:SS`` (or with T) at ``start``, or BAD if it is not so."""
     u = np.uint64
@@ -101,12 +101,12 @@ def _usual_time(data: npt.NDArray[np.uint8], start: np.uint64) -> np.int64:
     return np.int64(seconds) * np.int64(1_000_000)
 
 
-@kernel
+@leaf
 def _pair(data: npt.NDArray[np.uint8], i: np.uint64) -> int:
     return (int(data[i]) - 48) * 10 + int(data[i + np.uint64(1)]) - 48
 
 
-@kernel
+@leaf
 def _parse_time(data: npt.NDArray[np.uint8], i: int, end: int) -> np.int64:
     """Return µs of Shanghai wall clock of the text ``data[i:end]`` (no outer blanks), or BAD."""
     run = _digits(data, i, end)

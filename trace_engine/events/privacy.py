@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, leaf
 
 KEY_VARIABLE = "TRACE_ENGINE_HASH_KEY"
 PREFIX = "p:"
@@ -36,6 +36,7 @@ _INSIDE = re.compile(rf"(?<![0-9A-Za-z])(?:{_IDENTITY}|\d{{15}}|{_MOBILE})(?![0-
 _SEPARATORS = re.compile(r"[\s\-()]+")
 _IDENTITY_WORD = re.compile(rf"(?<![0-9A-Za-z]){_IDENTITY}(?![0-9A-Za-z])")
 _IDENTITY_ONLY = re.compile(_IDENTITY)
+_IDENTITY_LENGTH = 18
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)  # ISO 7064 MOD 11-2
 
 
@@ -69,6 +70,8 @@ def looks_personal(text: str) -> bool:
 
 def is_identity_card(text: str) -> bool:
     """Return whether ``text`` is an 18-character identity number with a right check character."""
+    if len(text) < _IDENTITY_LENGTH and text.isascii():  # most: normalising ASCII never lengthens
+        return False
     plain = _plain(text)
     if not _IDENTITY_ONLY.fullmatch(plain):
         return False
@@ -105,12 +108,12 @@ class Pseudonyms:
         )
 
 
-@kernel
+@leaf
 def _is_letter(byte: int) -> bool:
     return (65 <= byte <= 90) or (97 <= byte <= 122)
 
 
-@kernel
+@leaf
 def _may_be_personal(data: npt.NDArray[np.uint8], start: int, end: int) -> bool:
     before = 0  # letters in front of the first digit
     digits = 0
