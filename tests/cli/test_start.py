@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 HEAVY = {"numpy", "numba", "pyarrow", "sklearn", "rich", "jinja2", "networkx", "msgspec"}
 
@@ -35,10 +34,13 @@ def test_help_of_a_command_imports_neither() -> None:
 
 
 def test_help_is_fast() -> None:
+    """Measured in processor time: on a busy machine the clock on the wall says little."""
     command = [sys.executable, "-m", "trace_engine", "--help"]
     took = []
     for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ})
-        took.append(time.perf_counter() - start)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        took.append(usage.ru_utime + usage.ru_stime)
     assert min(took) < 0.3
