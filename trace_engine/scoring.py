@@ -23,7 +23,7 @@ from trace_engine.engine import Engine
 from trace_engine.events.batch import DAY, EventBatch
 from trace_engine.events.encode import Encoded, Encoder
 from trace_engine.policy import Policy
-from trace_engine.readers import BATCH_ROWS, EventSource, RawBatch, Unit, file_digest, open_events
+from trace_engine.readers import EventSource, RawBatch, Unit, file_digest, open_events
 from trace_engine.registry import Registry
 from trace_engine.store.eventlog import FolderLog
 from trace_engine.store.spill import DaySpill
@@ -35,7 +35,8 @@ PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int | None], None]
 
 DEFAULT_MEMORY = 8 << 30
-LOG_TO_DISK = 256 << 20  # bytes of input from which the event log goes to disk
+LOG_TO_DISK = 32 << 20  # bytes of input from which the event log goes to disk
+SCORING_ROWS = 1 << 16  # rows encoded at a time: smaller batches hold less memory at no cost
 _NEVER = 2**62
 
 
@@ -114,7 +115,7 @@ def score(
     format: str = "auto",  # noqa: A002 - the name of the command-line option
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
-    batch_rows: int = BATCH_ROWS,
+    batch_rows: int = SCORING_ROWS,
     progress: Progress | None = None,
     lang: str = "zh",
     work_folder: PathLike | None = None,

@@ -8,13 +8,14 @@ columns and strings of a slice form one chunk; where chunks are kept is the log'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trace_engine.events.batch import EventBatch
+from trace_engine.events.batch import EventBatch, texts_at
 
 LOG_COLUMNS: dict[str, Any] = {
     "time": np.int64,
@@ -80,8 +81,7 @@ class MemoryChunk:
         if self._batch is not None:
             return self._batch.text(name, rows)
         assert self._strings is not None
-        found: list[str | None] = self._strings[name].take(pa.array(rows)).to_pylist()
-        return found
+        return texts_at(self._strings[name], rows)
 
 
 class EventLog:
@@ -126,6 +126,10 @@ class EventLog:
         if len(seqs) == 0:
             return []
         where = np.searchsorted(self._ends, seqs, side="right")
+        if where[0] == where[-1] and (where == where[0]).all():
+            chunk = int(where[0])
+            start = int(self._ends[chunk - 1]) if chunk else 0
+            return [(chunk, np.arange(len(seqs)), seqs - start)]
         order = np.argsort(where, kind="stable")
         cuts = np.flatnonzero(np.diff(where[order])) + 1
         parts = []
@@ -140,6 +144,15 @@ class EventLog:
         out = np.empty(len(seqs), LOG_COLUMNS[name])
         for chunk, positions, rows in self._by_chunk(seqs):
             out[positions] = self.chunks[chunk].column(name)[rows]
+        return out
+
+    def columns(self, names: Iterable[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
+        """Return several numeric columns at ``seqs``."""
+        parts = self._by_chunk(seqs)
+        out = {name: np.empty(len(seqs), LOG_COLUMNS[name]) for name in names}
+        for chunk, positions, rows in parts:
+            for name, values in out.items():
+                values[positions] = self.chunks[chunk].column(name)[rows]
         return out
 
     def text(self, name: str, seqs: Int64) -> list[str | None]:

@@ -147,6 +147,27 @@ class Vocabulary:
         return None if found < 0 else NATIONAL_LIMIT + found
 
 
+def texts_at(column: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> list[str | None]:
+    """Return the strings of ``column`` at ``rows``, taken chunk by chunk.
+
+    Arrow's own take on several chunks joins them first, which costs more than the few rows asked.
+    """
+    chunks = column.chunks
+    if len(chunks) == 1:
+        one: list[str | None] = chunks[0].take(pa.array(rows)).to_pylist()
+        return one
+    ends = np.cumsum([len(chunk) for chunk in chunks])
+    which = np.searchsorted(ends, rows, side="right")
+    out: list[str | None] = [None] * len(rows)
+    for number in np.unique(which).tolist():
+        places = np.flatnonzero(which == number)
+        begin = int(ends[number]) - len(chunks[number])
+        found = chunks[number].take(pa.array(rows[places] - begin)).to_pylist()
+        for place, text in zip(places.tolist(), found, strict=True):
+            out[place] = text
+    return out
+
+
 @dataclass(slots=True)
 class EventBatch:
     """Accepted events as columns of equal length (dtypes in ``COLUMN_TYPES``), C-contiguous.
@@ -201,8 +222,7 @@ class EventBatch:
     def text(self, name: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
         """Return the strings of column ``name`` at ``rows``."""
         where = rows if self.string_rows is None else self.string_rows[rows]
-        found: list[str | None] = self.strings[name].take(pa.array(where)).to_pylist()
-        return found
+        return texts_at(self.strings[name], where)
 
     def take(self, index: npt.NDArray[np.int64]) -> EventBatch:
         """Return the rows of ``index`` (shape ``(m,)``) as a new batch."""

@@ -90,10 +90,13 @@ def group_hits(
 ) -> Grouped:
     """Fill defaults from the log and order ``hits`` by group (see :class:`Hits`)."""
     seq = np.asarray(hits.seq, np.int64)
-    code = log.column("code", seq)
-    bill = log.column("bill", seq)
-    time = log.column("time", seq) if hits.time is None else np.asarray(hits.time, np.int64)
-    source, target = log.column("source", seq), log.column("target", seq)
+    at = log.columns(
+        ("code", "bill", "time", "source", "target", "drug", "batch_no", "price", "quantity",
+         "event_key"), seq,
+    )
+    code, bill = at["code"], at["bill"]
+    time = at["time"] if hits.time is None else np.asarray(hits.time, np.int64)
+    source, target = at["source"], at["target"]
     if receiver_answers:
         source, target = target, source
     subject = source if hits.subject is None else np.asarray(hits.subject, np.int32)
@@ -102,10 +105,10 @@ def group_hits(
         region = np.where(subject >= 0, view.party_region[subject], np.int16(-1)).astype(np.int16)
     else:
         region = np.asarray(hits.region, np.int16)
-    drug, batch_no = log.column("drug", seq), log.column("batch_no", seq)
+    drug, batch_no = at["drug"], at["batch_no"]
     if hits.amount is None:
-        price = log.column("price", seq).astype(np.int64)
-        amount = np.where(price > 0, price * log.column("quantity", seq), 0)
+        price = at["price"].astype(np.int64)
+        amount = np.where(price > 0, price * at["quantity"], 0)
     else:
         amount = np.asarray(hits.amount, np.int64)
     if hits.group is None:
@@ -117,7 +120,7 @@ def group_hits(
     day = time // DAY
     order = np.lexsort(
         (
-            log.column("event_key", seq),
+            at["event_key"],
             time,
             _text_order(code, vocabulary),
             key,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,11 @@ from trace_engine.registry.regions import load_regions
 if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
     from trace_engine.registry import RegistryView
+
+_SENDING = frozenset({Role.SHIP, Role.RETURN_SHIP, Role.TRANSFER_SHIP, Role.RECALL_SHIP})
+_RECEIVING = frozenset(
+    {Role.RECEIVE, Role.RETURN_RECEIVE, Role.TRANSFER_RECEIVE, Role.RECALL_RECEIVE}
+)
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock by convention
 _KIND = {int(k.kind): k for k in KINDS}
@@ -34,21 +40,11 @@ def path_events(
 ) -> list[PathEvent]:
     """Return the events ``seqs`` as dictionaries of text and numbers, in the order given."""
     regions = load_regions()
-    columns = {
-        name: log.column(name, seqs).tolist()
-        for name in (
-            "time",
-            "kind",
-            "flags",
-            "actor",
-            "source",
-            "target",
-            "source_region",
-            "target_region",
-            "price",
-            "quantity",
-        )
-    }
+    names = (
+        "time", "kind", "flags", "actor", "source", "target", "source_region", "target_region",
+        "price", "quantity",
+    )  # fmt: skip
+    columns = {name: values.tolist() for name, values in log.columns(names, seqs).items()}
     event_ids = log.text("event_id", seqs)
     bills = log.text("bill_code", seqs)
     parties = vocabulary.parties
@@ -86,16 +82,45 @@ def _place(regions: Any, stated: int, party: int, view: RegistryView) -> str:
     return view.party_region_code(party) if party >= 0 else ""
 
 
-def path_text(events: Sequence[PathEvent], lang: str) -> str:
-    """Return the owners a pack went through, as one line, each hop once.
+@dataclass(slots=True)
+class _Step:
+    """One stop on the way of a pack: a party, a person or its end."""
 
-    Shipment and receipt of one hop follow each other in either order (bills often carry dates
-    only); the later of the two adds nothing.
+    text: str
+    linked: bool  # whether it came from the step before
+    giver: str = ""
+    receiver: str = ""
+    sent: str = ""  # days; of a stop with one record only that
+    received: str = ""
+    back: bool = False  # a return
+
+    def shown(self, lang: str) -> str:
+        """Return the stop with its days."""
+        days = [day for day in (self.sent, self.received) if day]
+        if not days:
+            return self.text
+        zh = lang == "zh"
+        told = days[0]
+        if len(set(days)) == 2:
+            told = (
+                f"{self.sent}发货，{self.received}收货"
+                if zh
+                else f"sent {self.sent}, received {self.received}"
+            )
+        if self.back:
+            told = f"退货，{told}" if zh else f"return, {told}"
+        return f"{self.text}（{told}）" if zh else f"{self.text} ({told})"
+
+
+def path_text(events: Sequence[PathEvent], lang: str) -> str:
+    """Return the parties a pack went through, as one line.
+
+    A shipment and its receipt are one arrow, so that arrows can be counted as changes of hands. A
+    semicolon stands where no record says how the pack came from the one to the other.
     """
     regions = load_regions()
-    parts: list[str] = []
+    steps: list[_Step] = []
     last = ""
-    half: dict[tuple[str, str], Role] = {}  # giver and receiver -> the side that was told
     for event in events:
         role = INFO[EventKind(_NUMBER[event["kind"]])].role
         giver = event["source_name"] or event["source"]
@@ -103,25 +128,54 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
         day = event["time"][:10]
         if role in (Role.NONE, Role.VOID, Role.STOCK_CHANGE):
             continue
-        if role in _OTHER_SIDE and event["source"] and event["target"]:
-            hop = (event["source"], event["target"])
-            if half.get(hop) == _OTHER_SIDE[role]:
-                del half[hop]
-                continue
-            half[hop] = role
+        if role in _SENDING | _RECEIVING and _same_move(steps, giver, receiver, day, role):
+            continue
         if giver and giver != last:
-            parts.append(giver + _province(regions, event["source_region"], lang))
+            steps.append(_Step(giver + _province(regions, event["source_region"], lang), False))
             last = giver
-        if role == Role.PERSON_SALE:
-            parts.append(f"个人（{day}）" if lang == "zh" else f"a person ({day})")
+        if role in (Role.PERSON_SALE, Role.DESTROY):
+            end = "个人" if lang == "zh" else "a person"
+            if role == Role.DESTROY:
+                end = event["kind_zh"] if lang == "zh" else event["kind"].replace("_", " ")
+            steps.append(_Step(end, bool(last), sent=day))
             last = ""
         elif receiver and receiver != last:
             place = _province(regions, event["target_region"], lang)
-            parts.append(
-                f"{receiver}{place}（{day}）" if lang == "zh" else f"{receiver}{place} ({day})"
+            came_back = role == Role.CONSUMER_RETURN and bool(steps)
+            steps.append(
+                _Step(
+                    receiver + place,
+                    bool(giver) or came_back,
+                    giver,
+                    receiver,
+                    sent="" if role in _RECEIVING else day,
+                    received=day if role in _RECEIVING else "",
+                    back=role in (Role.RETURN_SHIP, Role.RETURN_RECEIVE, Role.CONSUMER_RETURN),
+                )
             )
             last = receiver
-    return " → ".join(parts)
+    text = ""
+    for step in steps:
+        between = " → " if step.linked else ("；" if lang == "zh" else "; ")
+        text += (between if text else "") + step.shown(lang)
+    return text
+
+
+def _same_move(steps: Sequence[_Step], giver: str, receiver: str, day: str, role: Role) -> bool:
+    """Add ``day`` to the step that tells the other side of this move, if there is one."""
+    if not giver or not receiver:
+        return False
+    if role in _RECEIVING:
+        for step in reversed(steps):
+            if (step.giver, step.receiver) == (giver, receiver) and not step.received:
+                step.received = day
+                return True
+        return False
+    newest = steps[-1] if steps else None
+    if newest and (newest.giver, newest.receiver, newest.sent) == (giver, receiver, ""):
+        newest.sent = day
+        return True
+    return False
 
 
 def _province(regions: Any, code: str, lang: str) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trace_engine.core.eventlog import Chunk, EventLog
-from trace_engine.events.batch import STRING_COLUMNS, EventBatch
+from trace_engine.events.batch import STRING_COLUMNS, EventBatch, texts_at
 
 
 def write_ipc(path: Path, table: pa.Table) -> None:
@@ -25,12 +25,14 @@ def read_ipc(path: Path) -> pa.Table:
 
 
 class FolderChunk:
-    """A chunk in two files; nothing is held in memory but which rows of the strings are its."""
+    """A chunk in two files, mapped into memory when first asked for."""
 
     def __init__(self, folder: Path, number: int, length: int) -> None:
         self._numbers = folder / f"{number:06d}-numbers.arrow"
         self._strings = folder / f"{number:06d}-strings.arrow"
         self._length = length
+        self._remapped = False
+        self._mapped: dict[Path, pa.Table] = {}  # opened when first asked for
 
     def __len__(self) -> int:
         return self._length
@@ -40,8 +42,14 @@ class FolderChunk:
         numbers = {name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()}
         if batch.string_rows is not None:
             numbers["string_row"] = pa.array(batch.string_rows)
+            self._remapped = True
         write_ipc(self._numbers, pa.table(numbers))
         write_ipc(self._strings, batch.strings.select(STRING_COLUMNS))
+
+    def _table(self, path: Path) -> pa.Table:
+        if path not in self._mapped:
+            self._mapped[path] = read_ipc(path)
+        return self._mapped[path]
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a numeric column."""
@@ -53,11 +61,9 @@ class FolderChunk:
 
     def text(self, name: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
         """Return strings at ``rows``."""
-        numbers = read_ipc(self._numbers)
-        if "string_row" in numbers.schema.names:
+        if self._remapped:
             rows = self.column("string_row")[rows]
-        found: list[str | None] = read_ipc(self._strings)[name].take(pa.array(rows)).to_pylist()
-        return found
+        return texts_at(self._table(self._strings)[name], rows)
 
 
 class FolderLog(EventLog):
