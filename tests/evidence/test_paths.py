@@ -31,7 +31,32 @@ SOLD = event("retail_sale", "C", "", 5)
 
 def test_a_receipt_adds_nothing_to_its_shipment() -> None:
     assert path_text([SHIPPED, RECEIVED, SOLD], "zh") == (
-        "甲药业〔江苏省〕 → 乙批发〔安徽省〕（2026-03-01） → 丙药房〔安徽省〕 → 个人（2026-03-05）"
+        "甲药业〔江苏省〕 → 乙批发〔安徽省〕（2026-03-01）；丙药房〔安徽省〕 → 个人（2026-03-05）"
+    )
+
+
+def test_no_arrow_without_a_record() -> None:
+    bought = event("purchase_receipt", "B", "C", 4)
+    assert path_text([SHIPPED, bought, SOLD], "en") == (
+        "甲药业 [江苏省] → 乙批发 [安徽省] (2026-03-01) → 丙药房 [安徽省] (2026-03-04) → "
+        "a person (2026-03-05)"
+    )
+    # Sold twice: nobody brought it from the first buyer to the second shop.
+    again = event("retail_sale", "B", "", 8)
+    assert path_text([SOLD, again], "zh") == (
+        "丙药房〔安徽省〕 → 个人（2026-03-05）；乙批发〔安徽省〕 → 个人（2026-03-08）"
+    )
+    returned = event("consumer_return", "", "C", 7)
+    assert path_text([SOLD, returned], "zh") == (
+        "丙药房〔安徽省〕 → 个人（2026-03-05） → 丙药房〔安徽省〕（退货 2026-03-07）"
+    )
+
+
+def test_the_end_of_a_pack_is_told() -> None:
+    scrapped = {**event("destruction", "C", "", 6), "kind_zh": "销毁出库"}
+    sold_on = event("retail_sale", "C", "", 9)
+    assert path_text([ON, scrapped, sold_on], "zh").endswith(
+        "丙药房〔安徽省〕（2026-03-03） → 销毁出库（2026-03-06）；丙药房〔安徽省〕 → 个人（2026-03-09）"
     )
 
 
@@ -58,6 +83,6 @@ def test_the_same_two_may_deal_twice(receipts: bool) -> None:
     assert text.split(" → ") == [
         "甲药业〔江苏省〕",
         "乙批发〔安徽省〕（2026-03-01）",
-        "甲药业〔江苏省〕（2026-03-03）",
+        "甲药业〔江苏省〕（退货 2026-03-03）",
         "乙批发〔安徽省〕（2026-03-06）",
     ]

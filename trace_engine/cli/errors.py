@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import click
@@ -19,6 +20,8 @@ DONE = 0
 SOME_REJECTED = 1
 UNUSABLE = 2
 INTERRUPTED = 130
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # Names of the library's own error classes: found by name along the class's ancestry, so that this
 # module need not import what raises them (numpy and pyarrow would come along).
@@ -32,8 +35,11 @@ class UserError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as a single line, whitespace runs collapsed."""
-    return " ".join(text.split())
+    """Return ``text`` as a single line: whitespace runs collapsed, control characters replaced.
+
+    File names and headers are other people's text: what would move the cursor is not printed.
+    """
+    return " ".join(_CONTROL.sub("\ufffd", " ".join(text.split())).split())
 
 
 def print_error(text: str) -> None:
@@ -84,7 +90,8 @@ def describe_usage(error: click.ClickException) -> str:
         hint = ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f" (see '{error.ctx.command_path} --help')"
-        return one_line(error.format_message()).rstrip(".") + hint
+        said = one_line(error.format_message()).rstrip(".")
+        return said.replace("valid integer range", "valid integer") + hint
     return _describe_usage_zh(error)
 
 
@@ -106,8 +113,26 @@ def _describe_usage_zh(error: click.ClickException) -> str:
         name = ""
         if error.param is not None:
             name = " / ".join(error.param.opts)
-        return f"{name} 的值不可用：{error.message}{hint}"
+        return f"{name} 的值不可用：{_bad_value_zh(error.message)}{hint}"
+    if isinstance(error, click.UsageError) and error.message == "Missing command.":
+        return f"缺少命令{hint}"
     return f"{error.format_message()}{hint}"
+
+
+# What click says of values, and how it is said in Chinese.
+_BAD_VALUES_ZH = (
+    (re.compile(r"(.+) is not in the range (.+?)\.?"), r"读到 \1，应在范围 \2 内"),
+    (re.compile(r"'(.*)' is not a valid integer(?: range)?\.?"), r"读到 \1，应为整数"),
+    (re.compile(r"'(.*)' is not one of (.+?)\.?"), r"读到 \1，应为 \2 之一"),
+    (re.compile(r"'(.*)' does not match the formats? (.+?)\.?"), r"读到 \1，格式应为 \2"),
+)
+
+
+def _bad_value_zh(message: str) -> str:
+    for pattern, chinese in _BAD_VALUES_ZH:
+        if pattern.fullmatch(message):
+            return pattern.sub(chinese, message)
+    return message
 
 
 def refuse_occupied(folder: Path, *, force: bool) -> None:

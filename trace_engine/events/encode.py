@@ -19,7 +19,14 @@ from trace_engine.events.assemble import Assembly
 from trace_engine.events.batch import EventBatch, Vocabulary
 from trace_engine.events.hashing import ContentHasher
 from trace_engine.events.privacy import Pseudonyms
-from trace_engine.events.raw import RAW_ROWS, InputError, RawBatch, RejectList, raw_row
+from trace_engine.events.raw import (
+    PERSONAL_COLUMNS,
+    RAW_ROWS,
+    InputError,
+    RawBatch,
+    RejectList,
+    raw_row,
+)
 from trace_engine.events.schema import REQUIRED
 from trace_engine.events.tables import Problems, Tables
 
@@ -117,6 +124,8 @@ class Encoder:
 
     def _rejects(self, raw: RawBatch, problems: Problems, rows: Int64) -> RejectList:
         rejects = RejectList()
+        # A date or an amount of 8 to 20 digits is no number of a person; a stray phone or card is.
+        mask_inside = self.pseudonyms.mask_inside
         for index in rows.tolist():
             column, reason, expected = problems.kinds[problems.of_row[index]]
             detail = f"expected {expected}"
@@ -126,7 +135,8 @@ class Encoder:
                 except (UnicodeDecodeError, ValueError, OverflowError):
                     found = "<unreadable>"
                 if found is not None:
-                    shown = self.pseudonyms.mask(str(found)[:200])
+                    mask = self.pseudonyms.mask if column in PERSONAL_COLUMNS else mask_inside
+                    shown = mask(str(found)[:200])
                     detail = f"found {shown!r}, {detail}"
             text = None
             if self._raw_left > 0:

@@ -95,6 +95,13 @@ class Pseudonyms:
         """Return ``text`` fit for rejects and logs: numbers of persons in it become pseudonyms."""
         if _WHOLE.fullmatch(_plain(text)):
             return self.of(text)
+        return self.mask_inside(text)
+
+    def mask_inside(self, text: str) -> str:
+        """Return ``text`` with identity cards, 15-digit cards and mobile numbers replaced.
+
+        For columns that are not about persons, where a date or an amount may be all digits.
+        """
         plain = unicodedata.normalize("NFKC", text)
         return _INSIDE.sub(lambda found: self.of(found[0]), plain)
 

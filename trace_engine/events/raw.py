@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from trace_engine.events.findings import REJECTS
 from trace_engine.events.privacy import Pseudonyms
 
 RAW_LIMIT = 2000  # characters of a row kept in rejects
+_PACKED_ROWS = 16_384  # rejects held as Python objects, several times as big as in Arrow
 RAW_ROWS = 100_000  # rejects of one source that keep their row; the others keep file, row, reason
 
 
@@ -69,28 +71,45 @@ class RejectList:
     reason: list[str] = field(default_factory=list)
     detail: list[str] = field(default_factory=list)
     raw: list[str | None] = field(default_factory=list)
+    _full: list[pa.Table] = field(default_factory=list)  # rows before those in the lists
+    _before: int = 0  # rows in ``_full``
 
     def __len__(self) -> int:
-        return len(self.row)
+        return self._before + len(self.row)
 
     def add(
         self, file: str, row: int, column: str, reason: str, detail: str, raw: str | None
     ) -> None:
-        """Append one row; ``raw`` must be free of personal values (see :func:`raw_text`)."""
+        """Append one row; ``raw`` must be free of personal values (see :func:`raw_text`).
+
+        Beyond ``RAW_ROWS`` rows ``raw`` is dropped: a dump that is wrong throughout must not fill
+        the memory.
+        """
         self.file.append(file)
         self.row.append(row)
         self.column.append(column)
         self.reason.append(reason)
         self.detail.append(" ".join(detail.split())[:RAW_LIMIT])
-        self.raw.append(None if raw is None else raw[:RAW_LIMIT])
+        keeps = raw is not None and len(self) <= RAW_ROWS
+        self.raw.append(raw[:RAW_LIMIT] if raw is not None and keeps else None)
+        if len(self.row) >= _PACKED_ROWS:
+            self._full.append(self._packed())
+            self._before += len(self.row)
+            for values in self._lists():
+                values.clear()
 
     def table(self) -> pa.Table:
         """Return all rows as a table with schema ``REJECTS``."""
-        columns = [self.file, self.row, self.column, self.reason, self.detail, self.raw]
+        return pa.concat_tables([*self._full, self._packed()])
+
+    def _packed(self) -> pa.Table:
         return pa.table(
-            [pa.array(values, f.type) for values, f in zip(columns, REJECTS, strict=True)],
+            [pa.array(values, f.type) for values, f in zip(self._lists(), REJECTS, strict=True)],
             schema=REJECTS,
         )
+
+    def _lists(self) -> list[list[Any]]:
+        return [self.file, self.row, self.column, self.reason, self.detail, self.raw]
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -88,28 +88,20 @@ class _Step:
 
     text: str
     linked: bool  # whether it came from the step before
+    day: str = ""  # of the first record of the move
     giver: str = ""
     receiver: str = ""
-    sent: str = ""  # days; of a stop with one record only that
-    received: str = ""
+    sent: bool = False
+    received: bool = False
     back: bool = False  # a return
 
     def shown(self, lang: str) -> str:
-        """Return the stop with its days."""
-        days = [day for day in (self.sent, self.received) if day]
-        if not days:
+        """Return the stop with its day."""
+        if not self.day:
             return self.text
-        zh = lang == "zh"
-        told = days[0]
-        if len(set(days)) == 2:
-            told = (
-                f"{self.sent}发货，{self.received}收货"
-                if zh
-                else f"sent {self.sent}, received {self.received}"
-            )
-        if self.back:
-            told = f"退货，{told}" if zh else f"return, {told}"
-        return f"{self.text}（{told}）" if zh else f"{self.text} ({told})"
+        if lang == "zh":
+            return f"{self.text}（{'退货 ' if self.back else ''}{self.day}）"
+        return f"{self.text} ({'return ' if self.back else ''}{self.day})"
 
 
 def path_text(events: Sequence[PathEvent], lang: str) -> str:
@@ -128,7 +120,7 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
         day = event["time"][:10]
         if role in (Role.NONE, Role.VOID, Role.STOCK_CHANGE):
             continue
-        if role in _SENDING | _RECEIVING and _same_move(steps, giver, receiver, day, role):
+        if role in _SENDING | _RECEIVING and _same_move(steps, giver, receiver, role):
             continue
         if giver and giver != last:
             steps.append(_Step(giver + _province(regions, event["source_region"], lang), False))
@@ -137,7 +129,7 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
             end = "个人" if lang == "zh" else "a person"
             if role == Role.DESTROY:
                 end = event["kind_zh"] if lang == "zh" else event["kind"].replace("_", " ")
-            steps.append(_Step(end, bool(last), sent=day))
+            steps.append(_Step(end, bool(last), day))
             last = ""
         elif receiver and receiver != last:
             place = _province(regions, event["target_region"], lang)
@@ -146,10 +138,11 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
                 _Step(
                     receiver + place,
                     bool(giver) or came_back,
+                    day,
                     giver,
                     receiver,
-                    sent="" if role in _RECEIVING else day,
-                    received=day if role in _RECEIVING else "",
+                    sent=role in _SENDING,
+                    received=role in _RECEIVING,
                     back=role in (Role.RETURN_SHIP, Role.RETURN_RECEIVE, Role.CONSUMER_RETURN),
                 )
             )
@@ -161,20 +154,23 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
     return text
 
 
-def _same_move(steps: Sequence[_Step], giver: str, receiver: str, day: str, role: Role) -> bool:
-    """Add ``day`` to the step that tells the other side of this move, if there is one."""
+def _same_move(steps: Sequence[_Step], giver: str, receiver: str, role: Role) -> bool:
+    """Return whether a step already tells the other side of this move, and close that step.
+
+    A receipt may come when the pack is long gone on; a shipment only directly after its receipt.
+    """
     if not giver or not receiver:
         return False
     if role in _RECEIVING:
         for step in reversed(steps):
-            if (step.giver, step.receiver) == (giver, receiver) and not step.received:
-                step.received = day
+            if step.sent and not step.received and (step.giver, step.receiver) == (giver, receiver):
+                step.received = True
                 return True
         return False
     newest = steps[-1] if steps else None
-    if newest and (newest.giver, newest.receiver, newest.sent) == (giver, receiver, ""):
-        newest.sent = day
-        return True
+    if newest and newest.received and not newest.sent:
+        newest.sent = (newest.giver, newest.receiver) == (giver, receiver)
+        return newest.sent
     return False
 
 

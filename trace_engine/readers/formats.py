@@ -60,6 +60,8 @@ def sample_of(path: str) -> bytes:
     try:
         with open_bytes(path) as stream:
             return bytes(stream.read(SAMPLE))
+    except (FileNotFoundError, PermissionError):
+        raise
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path}: cannot be decompressed ({error})", f"{path}：无法解压（{error}）"

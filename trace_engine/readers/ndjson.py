@@ -22,6 +22,8 @@ _LOOSE = frozenset(
     | {"temperature"}
 )
 
+MOST_BRACKETS = 500  # opened in one line, be it side by side or inside each other
+
 
 class JsonBlocks:
     """Parses the blocks of one file. Objects may lack keys and may add new ones at any line."""
@@ -36,7 +38,7 @@ class JsonBlocks:
 
     def parse(self, block: Block) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
         """Return the rows of a block and their numbers."""
-        table = self._at_once(block)
+        table = None if _too_deep(block) else self._at_once(block)
         if table is None:
             return self._line_by_line(block)
         arrays, names = [], []
@@ -120,6 +122,20 @@ class JsonBlocks:
         if wrong:
             return {}, "nested_value", f"{wrong[0]} holds several values, expected one"
         return record, "", ""
+
+
+def _too_deep(block: Block) -> bool:
+    """Whether a line opens so many brackets that Arrow's parser could run out of stack on it.
+
+    Arrow goes down one call a level and crashes the process; the parser of single lines refuses.
+    """
+    opened = block.data.count(b"{") + block.data.count(b"[")
+    if opened <= len(block) + MOST_BRACKETS:
+        return False
+    view = np.frombuffer(block.data, np.uint8)
+    brackets = np.flatnonzero((view == ord("{")) | (view == ord("[")))
+    ends = np.flatnonzero(view == ord("\n"))
+    return int(np.bincount(np.searchsorted(ends, brackets)).max()) > MOST_BRACKETS
 
 
 def _text(value: object) -> str | None:

@@ -48,6 +48,11 @@ def _units_of(
     path: str, form: str, batch_rows: int, sink: RejectSink, first_unit: int
 ) -> list[Unit]:
     try:
+        if not Path(path).is_file() and Path(path).exists():
+            # Input is read more than once (kind, rows, fingerprint); a pipe would wait for ever.
+            raise InputError(
+                f"{path}: is a pipe or a device; expected a file", f"{path}：是管道或设备，应为文件"
+            )
         if Path(path).stat().st_size == 0:
             raise InputError(f"{path}: the file is empty (0 bytes)", f"{path}：文件为空（0 字节）")
         found = recognise(path) if form == "auto" else form
@@ -57,7 +62,10 @@ def _units_of(
 
         return text_units(path, found, batch_rows, sink, first_unit)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(
+            f"{path}: cannot be opened ({error.strerror or error})",
+            f"{path}：无法打开（{error.strerror or error}）",
+        ) from error
 
 
 def find_files(names: Iterable[str]) -> list[str]:

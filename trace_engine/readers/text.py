@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from trace_engine.readers.units import RejectSink, Unit
 # How databases and spreadsheets write "no value".
 NULLS = ["", "NULL", "null", "\\N", "None", "N/A", "n/a", "NaN", "nan"]
 _DELIMITERS = ",\t;|"
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # what no header holds
 
 
 @dataclass
@@ -150,6 +152,12 @@ def text_units(path: str, form: str, batch_rows: int, sink: RejectSink, number: 
         delimiter = lines[first].strip()[4]
         first += 1
     header = lines[first] if first < len(lines) else ""
+    if _CONTROL.search(header):
+        raise InputError(
+            f"{path}: the first line holds control characters: binary data; expected a header of "
+            "text",
+            f"{path}：首行含控制字符，疑为二进制文件，应为文本表头",
+        )
     delimiter = delimiter or max(_DELIMITERS, key=header.count)
     names = next(csv.reader([header], delimiter=delimiter), [])
     match = match_headers(names, path)
@@ -171,7 +179,7 @@ def _keys(path: str, lines: list[str], whole: bool) -> list[str]:
     for line in lines if whole else lines[:-1]:
         try:
             record = msgspec.json.decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
         if isinstance(record, dict):
             keys.update(dict.fromkeys(record))

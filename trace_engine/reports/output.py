@@ -7,8 +7,11 @@ manifest last: a reader sees the old set or the new one, and a run that died lea
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -39,11 +42,16 @@ FILES = (
 
 
 def check_folder(folder: Path, *, force: bool = False) -> None:
-    """Raise :class:`OutputError` unless ``folder`` may be written to.
+    """Raise :class:`OutputError` or :class:`OSError` unless ``folder`` may be written to.
 
     A folder that does not exist, is empty, or holds an earlier output of ours may be; any other
     only with ``force`` (nothing in it is removed, files of the same names are replaced).
     """
+    _check_contents(folder, force=force)
+    _try_to_write(folder)
+
+
+def _check_contents(folder: Path, *, force: bool) -> None:
     if folder.is_symlink() and not folder.exists():
         raise OutputError(f"{folder}：链接指向的位置不存在", f"{folder}: is a broken link")
     if not folder.exists():
@@ -53,7 +61,7 @@ def check_folder(folder: Path, *, force: bool = False) -> None:
             f"{folder}：需要文件夹，得到的是文件", f"{folder}: is a file, expected a folder"
         )
     ours = (folder / manifest.MANIFEST).is_file() and _is_ours(folder)
-    others = [path.name for path in folder.iterdir() if path.name != PARTIAL]
+    others = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
     if others and not ours and not force:
         raise OutputError(
             f"{folder}：文件夹非空且不是 trace-engine 的结果（含 {sorted(others)[0]}）；"
@@ -61,6 +69,24 @@ def check_folder(folder: Path, *, force: bool = False) -> None:
             f"{folder}: is not empty and holds no earlier output of trace-engine "
             f"(found {sorted(others)[0]}); choose another folder or add --force",
         )
+
+
+def _try_to_write(folder: Path) -> None:
+    """Make ``folder`` and a file's place in it, and take them away again.
+
+    Raises :class:`OSError` where that is not allowed: before the run, not at its end. What a
+    permission bit says is not asked: it is not the whole truth (read-only disks, quotas, root).
+    """
+    made: list[Path] = []
+    try:
+        for place in (*reversed(folder.parents), folder, folder / f"{PARTIAL}-{os.getpid()}"):
+            if not place.exists():
+                place.mkdir(exist_ok=True)
+                made.append(place)
+    finally:
+        for place in reversed(made):
+            with suppress(OSError):  # somebody else's run may already use the folder
+                place.rmdir()
 
 
 def _is_ours(folder: Path) -> bool:
@@ -113,13 +139,11 @@ def write(
     :class:`ConservationError` where rows are not conserved.
     """
     folder = Path(folder)
-    check_folder(folder, force=force)
+    _check_contents(folder, force=force)
     manifest.check_conservation(result.counts)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with _only_writer(folder) as partial:
+        _check_contents(folder, force=force)  # another run may have been first
         plan = result.plan(budget, seed)
         _write_tables(result, plan, partial)
         left_out = graphml.write(result.graph_edges, result.sellers, partial / FILES[7])
@@ -132,9 +156,29 @@ def write(
         _write_json(record, partial / manifest.MANIFEST, sort=False)
         for name in (*FILES, manifest.MANIFEST):
             (partial / name).replace(folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[Path]:
+    """Give an empty folder inside ``folder``, removed at the end, to one process at a time.
+
+    A second run into the same folder waits: were their files mixed, no manifest would fit them.
+    The lock is on the folder itself and dies with its process.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        partial = folder / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(handle)
 
 
 def _write_tables(result: Scored, plan: pa.Table, folder: Path) -> None:
@@ -170,18 +214,13 @@ def replace_plan(folder: Path, plan: pa.Table, budget: int, seed: int) -> Path:
         raise OutputError(
             f"{folder}：清单头部被改动，拒绝重写", f"{folder}: the manifest's head was changed"
         )
-    partial = folder / PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with _only_writer(folder) as partial:
         tables.write_csv(plan, partial / PLAN)
         facts = {"budget": budget, "seed": seed, "samples": plan.num_rows}
         record = manifest.renewed(record, partial / PLAN, {"plan": facts})
         _write_json(record, partial / manifest.MANIFEST, sort=False)
         for name in (PLAN, manifest.MANIFEST):
             (partial / name).replace(folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder / PLAN
 
 
