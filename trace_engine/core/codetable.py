@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel, leaf
+from trace_engine.core.kernel import kernel, leaf, record
 from trace_engine.core.records import Record, Records
 
 SHARDS = 8  # logical shards: fixed, so that state never depends on the number of threads
 
 NO_SEQ = np.uint32(0xFFFFFFFF)
 
-LINE = np.dtype(
+LINE = record(
     [
         ("key", np.uint64),
         ("last_seq", np.uint32),  # log number of the code's latest event, NO_SEQ = none
@@ -48,7 +48,6 @@ LINE = np.dtype(
         ("crossed_bits", np.uint8),  # bit 0: top of the stack came by a hop that crossed a border
         ("hop_bits", np.uint8),  # bit 0: top of the stack came by a hop
     ],
-    align=True,
 )
 assert LINE.itemsize == 64, LINE.itemsize
 
@@ -60,6 +59,7 @@ LAST_DATE_ONLY = 8
 SALE_DATE_ONLY = 16
 HOP_DATE_ONLY = 32
 LAST_OUTGOING = 64
+ALL = 0xFFFF
 
 EPOCH_2000 = 946_684_800  # s from 1970-01-01 to 2000-01-01
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from trace_engine.core import signals as sig
 from trace_engine.core.codetable import (
+    ALL,
     DEAD,
     HOP_DATE_ONLY,
     LAST_DATE_ONLY,
@@ -21,7 +22,7 @@ from trace_engine.core.codetable import (
     SALE_DATE_ONLY,
     SPLIT_OPEN,
 )
-from trace_engine.core.kernel import leaf
+from trace_engine.core.kernel import leaf, record
 from trace_engine.core.owners import (
     Owners,
     owned_before,
@@ -55,7 +56,7 @@ class Settings(NamedTuple):
     receipt_days: int
 
 
-WAITING = np.dtype(
+WAITING = record(
     [
         ("row", np.uint32),  # line of the code in its shard's table
         ("seq", np.uint32),  # event that made the hop
@@ -63,7 +64,6 @@ WAITING = np.dtype(
         ("serial", np.uint8),  # number of the hop in its line
         ("on_record", np.bool_),  # the stated supplier owned the code on record
     ],
-    align=True,
 )
 
 
@@ -137,7 +137,9 @@ def hop(
     line.awaits_receipt = np.uint8(line.awaits_receipt & ~bit)
     line.awaits_shipment = np.uint8(line.awaits_shipment & ~bit)
     line.hop_time = np.uint32(seconds)
-    line.flags = np.uint16((line.flags & ~HOP_DATE_ONLY) | (HOP_DATE_ONLY if date_only else 0))
+    line.flags = np.uint16(
+        (line.flags & (ALL ^ HOP_DATE_ONLY)) | (HOP_DATE_ONLY if date_only else 0)
+    )
     line.paid = e.price
     return signal
 
@@ -245,7 +247,9 @@ def ship(
                 line.crossings = np.uint8(line.crossings + 1)
         line.owner = receiver
         line.hop_time = np.uint32(seconds)
-        line.flags = np.uint16((line.flags & ~HOP_DATE_ONLY) | (HOP_DATE_ONLY if date_only else 0))
+        line.flags = np.uint16(
+            (line.flags & (ALL ^ HOP_DATE_ONLY)) | (HOP_DATE_ONLY if date_only else 0)
+        )
         line.paid = price
         if line.sales == 0:
             line.holder = np.int32(-1)
@@ -366,7 +370,7 @@ def sell(line: Record, e: Record, o: Record, owners: Owners, parties: Records) -
     line.sale_time = e.seconds
     line.sale_bill = e.bill
     line.split_quantity = np.uint8(min(quantity, np.int64(255)))
-    flags = line.flags & ~(SPLIT_OPEN | SALE_DATE_ONLY)
+    flags = line.flags & (ALL ^ (SPLIT_OPEN | SALE_DATE_ONLY))
     if split:
         flags |= SPLIT_OPEN
     if (e.flags & DATE_ONLY) != 0:
@@ -490,7 +494,7 @@ def apply(
     if (line.flags & (DEAD | RECALLED)) != 0:
         # A dead code keeps the time of its death where a live one keeps that of its last hop.
         line.hop_time = since
-        line.flags = np.uint16((line.flags & ~HOP_DATE_ONLY) | since_date_only)
+        line.flags = np.uint16((line.flags & (ALL ^ HOP_DATE_ONLY)) | since_date_only)
 
     if e.place >= 0:
         if line.place >= 0 and line.place != e.place:
@@ -503,7 +507,7 @@ def apply(
                 signal |= np.uint32(sig.LAST_DATE_ONLY)
         line.place = e.place
         line.last_time = e.seconds
-        flags = line.flags & ~(LAST_OUTGOING | LAST_DATE_ONLY)
+        flags = line.flags & (ALL ^ (LAST_OUTGOING | LAST_DATE_ONLY))
         if role == _SHIP or role == _RETURN_SHIP or role == _TRANSFER_SHIP or role == _RECALL_SHIP:
             flags |= LAST_OUTGOING
         if date_only:

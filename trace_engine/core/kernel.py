@@ -15,7 +15,10 @@ import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Modules without kernels whose constants are compiled into kernels.
 _CONSTANTS = {"core/signals.py", "events/batch.py", "events/kinds.py"}
@@ -140,3 +143,27 @@ def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     if folder is not None:
         _use_folder(dispatcher, folder)
     return dispatcher  # type: ignore[no-any-return]
+
+
+def record(fields: list[tuple[str, Any]]) -> np.dtype[Any]:
+    """Return an aligned structured dtype; not compiled, its elements have fields as attributes too.
+
+    numba reads ``element.field``, numpy only ``element["field"]``.
+    """
+    import numpy as np
+
+    plain = np.dtype(fields, align=True)
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+        return plain
+    names = frozenset(plain.names or ())
+
+    class Element(np.record):  # type: ignore[misc]
+        """A record whose fields come before what numpy calls by the same name (``flags``)."""
+
+        def __getattribute__(self, name: str) -> Any:
+            return self[name] if name in names else super().__getattribute__(name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            self[name] = value
+
+    return np.dtype((Element, plain))

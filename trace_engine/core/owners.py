@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import leaf
+from trace_engine.core.kernel import leaf, record
 from trace_engine.core.records import Record, Records, Truth
 
 # What custody must know of a party, addressed by its id.
-PARTY = np.dtype([("group", np.int32), ("province", np.int32)])
+PARTY = record([("group", np.int32), ("province", np.int32)])
 
 
 class Owners(NamedTuple):

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.codetable import EPOCH_2000
-from trace_engine.core.kernel import kernel
+from trace_engine.core.kernel import kernel, record
 from trace_engine.core.records import Records
 from trace_engine.events.batch import DATE_ONLY, SECOND, SPLIT_SALE
 from trace_engine.events.kinds import CODELESS, KINDS, EventKind, Role
 
-EVENT = np.dtype(
+EVENT = record(
     [
         ("code", np.uint64),
         ("event_key", np.uint64),
@@ -38,14 +38,13 @@ EVENT = np.dtype(
         ("capacity", np.uint8),  # units a pack, 0 unknown
         ("kind", np.uint8),
     ],
-    align=True,
 )
 assert EVENT.itemsize == 64, EVENT.itemsize
 
 DIRECT = 64  # flag: a direct shipment, whose giver need not have received the goods
 NO_CODE = 128  # flag: a quantity-only bill
 
-RESULT = np.dtype(
+RESULT = record(
     [
         ("signal", np.uint32),
         ("owner_before", np.int32),
@@ -64,7 +63,6 @@ RESULT = np.dtype(
         ("row", np.uint32),  # scratch: line of the code
         ("following", np.int32),  # scratch: the code's next event within the slice, -1 none
     ],
-    align=True,
 )
 
 _BY_KIND = sorted(KINDS, key=lambda k: k.kind)
