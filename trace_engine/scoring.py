@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +22,9 @@ import pyarrow.compute as pc
 from trace_engine.core.eventlog import EventLog
 from trace_engine.engine import Engine
 from trace_engine.events.batch import DAY, EventBatch
-from trace_engine.events.encode import Encoded, Encoder
+from trace_engine.events.encode import Encoded
 from trace_engine.policy import Policy
-from trace_engine.readers import EventSource, RawBatch, Unit, file_digest, open_events
+from trace_engine.readers import EventSource, Unit, file_digest, open_events
 from trace_engine.registry import Registry
 from trace_engine.store.eventlog import FolderLog
 from trace_engine.store.spill import DaySpill
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int | None], None]
+_Item = tuple[int, Unit, "Future[Encoded] | None"] | BaseException | None
 
 DEFAULT_MEMORY = 8 << 30
 LOG_TO_DISK = 32 << 20  # bytes of input from which the event log goes to disk
 SCORING_ROWS = 1 << 16  # rows encoded at a time: smaller batches hold less memory at no cost
+AHEAD = 6  # batches encoded before the engine asks for them
 _NEVER = 2**62
 
 
@@ -235,47 +238,53 @@ class _Run:
         return batch
 
     def _encoded(self, units: list[Unit]) -> Iterator[tuple[int, Unit, Encoded | None]]:
-        """Yield the encoded batches of all units in order, reading a little ahead of the engine.
+        """Yield the encoded batches of all units in order, after those of a unit (.., None).
 
-        After the last batch of a unit comes (number, unit, None).
+        Reading and encoding go on in threads of their own while the engine judges, ``AHEAD``
+        batches ahead at most.
         """
-        engine = self.engine
-        encoder: Encoder = engine.encoder
-        watch = engine.stopwatch
-        ahead = engine.threads + 1
-        with ThreadPoolExecutor(engine.threads, thread_name_prefix="encode") as pool:
-            waiting: deque[tuple[int, Unit, Future[Encoded] | None]] = deque()
-            with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-                stream = self._raw(units)
-                upcoming = reader.submit(next, stream, None)
-                while True:
-                    with watch("wait for reading"):
-                        item = upcoming.result()
-                    if item is None:
-                        break
-                    upcoming = reader.submit(next, stream, None)
-                    number, unit, raw = item
-                    job = None if raw is None else pool.submit(encoder.encode, raw)
-                    waiting.append((number, unit, job))
-                    while len(waiting) > ahead:
-                        yield self._result(waiting.popleft())
-                while waiting:
-                    yield self._result(waiting.popleft())
+        encode = self.engine.encoder.encode
+        ready: SimpleQueue[_Item] = SimpleQueue()
+        room = Semaphore(AHEAD)
+        stop = Event()
 
-    def _raw(self, units: list[Unit]) -> Iterator[tuple[int, Unit, RawBatch | None]]:
-        for number, unit in enumerate(units):
-            for raw in unit.batches():
-                yield number, unit, raw
-            yield number, unit, None
+        def read() -> None:
+            try:
+                for number, unit in enumerate(units):
+                    for raw in unit.batches():
+                        room.acquire()
+                        if stop.is_set():
+                            return
+                        ready.put((number, unit, pool.submit(encode, raw)))
+                    ready.put((number, unit, None))
+                ready.put(None)
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for it
+                ready.put(error)
 
-    def _result(
-        self, item: tuple[int, Unit, Future[Encoded] | None]
-    ) -> tuple[int, Unit, Encoded | None]:
-        number, unit, job = item
-        if job is None:
-            return number, unit, None
-        with self.engine.stopwatch("wait for encoding"):
-            return number, unit, job.result()
+        with ThreadPoolExecutor(self.engine.threads, thread_name_prefix="encode") as pool:
+            reader = Thread(target=read, name="read", daemon=True)
+            reader.start()
+            try:
+                while (item := self._next(ready)) is not None:
+                    number, unit, job = item
+                    if job is None:
+                        yield number, unit, None
+                        continue
+                    with self.engine.stopwatch("wait for encoding"):
+                        encoded = job.result()
+                    room.release()
+                    yield number, unit, encoded
+            finally:
+                stop.set()
+                room.release()
+                reader.join()
+
+    def _next(self, ready: SimpleQueue[_Item]) -> tuple[int, Unit, Future[Encoded] | None] | None:
+        with self.engine.stopwatch("wait for reading"):
+            item = ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
 
     def _tell(self, stage: str, done: int, total: int | None) -> None:
         if self.progress is not None:

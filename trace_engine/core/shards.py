@@ -194,7 +194,7 @@ class CodeShards:
             )
 
         run(step_one, range(SHARDS))
-        columns_out = {name: np.empty(n, dtype) for name, dtype in SPREAD.items()}
+        columns_out: dict[str, Any] = {name: np.empty(n, dtype) for name, dtype in SPREAD.items()}
 
         def unpack_some(at: int) -> None:
             unpack(results, position, at, min(at + PACK_ROWS, n), *columns_out.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,33 +63,47 @@ class Custody:
     position: npt.NDArray[np.int64]  # row -> its place in those; -1 if custody left it out
     overdue_shipments: Overdue
     overdue_receipts: Overdue
+    # Events and results of codes that were replayed because of voids; their places go on where
+    # those above end.
+    replayed: tuple[Records, Records] | None = None
 
     def rows(self, bits: int) -> npt.NDArray[np.int64]:
         """Return the rows on which any of ``bits`` is set."""
         found: npt.NDArray[np.int64] = np.flatnonzero(self.signal & np.uint32(bits))
         return found
 
+    def _recorded(self, name: str, rows: npt.NDArray[np.int64], which: int) -> Any:
+        """Read a field of the events' (0) or results' (1) records at ``rows``."""
+        main = (self.events, self.results)[which][name]
+        places = self.position[rows]
+        if self.replayed is None:
+            return main[places]
+        later = places >= len(main)
+        values = main[np.where(later, 0, places)] if len(main) else np.empty(len(rows), main.dtype)
+        values[later] = self.replayed[which][name][places[later] - len(main)]
+        return values
+
     def sale_giver(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Who sold the code before. Only where REPEAT_SALE or AFTER_SALE is set."""
-        found: npt.NDArray[np.int32] = self.results["sale_giver"][self.position[rows]]
+        found: npt.NDArray[np.int32] = self._recorded("sale_giver", rows, 1)
         return found
 
     def sale_time(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """When it was sold before (µs, whole seconds). Only where REPEAT_SALE or AFTER_SALE."""
-        return _microseconds(self.results["sale_seconds"][self.position[rows]])
+        return _microseconds(self._recorded("sale_seconds", rows, 1))
 
     def last_time(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """When it was scanned before at another place (µs, whole seconds). Only where PLACED."""
-        return _microseconds(self.results["last_seconds"][self.position[rows]])
+        return _microseconds(self._recorded("last_seconds", rows, 1))
 
     def last_place(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
         """Region index of that scan. Only where PLACED."""
-        found: npt.NDArray[np.int16] = self.results["last_place"][self.position[rows]]
+        found: npt.NDArray[np.int16] = self._recorded("last_place", rows, 1)
         return found
 
     def place(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
         """Region index where the event itself was scanned, -1 where that is not certain."""
-        found: npt.NDArray[np.int16] = self.events["place"][self.position[rows]]
+        found: npt.NDArray[np.int16] = self._recorded("place", rows, 0)
         return found
 
 
