@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.events import batch as b
-from trace_engine.events.batch import MISSING, MISSING_DAY, MISSING_TIME, EventBatch
-from trace_engine.events.codekeys import CodeColumns
+from trace_engine.events.batch import MISSING, MISSING_DAY, MISSING_TIME, EventBatch, new_columns
 from trace_engine.events.complete import KIND_BITS, add_extra, complete
 from trace_engine.events.hashing import combine, hash64, hash_texts
 from trace_engine.events.kinds import CODELESS, EventKind
@@ -54,51 +53,47 @@ class Assembly:
         self.pseudonyms = pseudonyms
         self.problems = Problems(rows)
         self.unknown_regions = 0  # rows that state a region no code book knows
-        self._extra = np.zeros(rows, np.uint64)
+        self.out = new_columns(rows)
+        self._extra = self.out["content_key"]
+        self._extra[:] = 0
 
     def run(self) -> EventBatch:
         """Read all columns; rows with problems hold anything."""
-        tables, rows = self.tables, self.rows
+        tables, out = self.tables, self.out
         kind = self._kinds()
-        time = self._times("event_time", required=True)
-        code = self._codes(kind)
+        time = self._times("event_time", "time", required=True)
+        self._codes(kind)
         actor, actor_hash = self._actor()
-        source = self._interned("from_id", tables.parties)
-        target = self._interned("to_id", tables.parties)
-        drug = self._interned("drug_id", tables.drugs)
-        platform = self._interned("platform_id", tables.platforms)
-        shop = self._interned("shop_id", tables.shops)
+        source = self._interned("from_id", "source", tables.parties)
+        target = self._interned("to_id", "target", tables.parties)
+        drug = self._interned("drug_id", "drug", tables.drugs)
+        platform = self._interned("platform_id", "platform", tables.platforms)
+        shop = self._interned("shop_id", "shop", tables.shops)
+        self._interned("batch_no", "batch_no", tables.batches)
         split_sale, gift = self._truth("split_sale"), self._truth("gift")
-        production, _ = self._days("production_date")
-        expiry, month_only = self._days("expiry_date")
-        quantity, stated = self._quantity()
-        price = self._price()
-        record_time = self._times("record_time", required=False)
+        self._days("production_date", "production")
+        month_only = self._days("expiry_date", "expiry")
+        stated = self._quantity()
+        self._price()
+        self._times("record_time", "record_time", required=False)
         prescription = self._checked_only()
-        flags = np.empty(rows, np.uint8)
         complete(
-            kind, time, KIND_BITS, actor, source, target, drug, code.drug, platform, shop,
-            prescription, split_sale, gift, month_only, stated, flags,
+            kind, time, KIND_BITS, actor, source, target, drug, out["code_drug"], platform, shop,
+            prescription, split_sale, gift, month_only, stated, out["flags"],
         )  # fmt: skip
-        event_ids, event_key = self._hashed("event_id")
-        bills, bill = self._hashed("bill_code")
-        bill_key = np.empty(rows, np.uint64)
+        strings = [
+            self._hashed("event_id", "event_key"),
+            self._hashed("bill_code", "bill"),
+            self._hashed("order_code", "order"),
+            self._hashed("buyer_id", "buyer"),
+        ]
         with np.errstate(over="ignore"):
-            combine(bill, actor_hash, bill_key)
-        orders, order = self._hashed("order_code")
-        buyers, buyer = self._hashed("buyer_id")
-        strings = [event_ids, bills, orders, buyers]
-        return EventBatch(
-            time=time, record_time=record_time, kind=kind, flags=flags,
-            code_problem=code.problem, code=code.key, actor=actor, source=source, target=target,
-            source_region=self._regions("from_region"), target_region=self._regions("to_region"),
-            drug=drug, code_drug=code.drug,
-            batch_no=self._interned("batch_no", tables.batches), production=production,
-            expiry=expiry, quantity=quantity, price=price, bill=bill_key, order=order, buyer=buyer,
-            platform=platform, shop=shop, voids=self._hashes("voids_event_id"),
-            event_key=event_key, content_key=self._extra,
-            strings=pa.Table.from_arrays(strings, names=list(b.STRING_COLUMNS)),
-        )  # fmt: skip
+            combine(out["bill"], actor_hash, out["bill"])
+        self._regions("from_region", "source_region")
+        self._regions("to_region", "target_region")
+        out["voids"][:] = self._hashes("voids_event_id")
+        names = list(b.STRING_COLUMNS)
+        return EventBatch(**out, strings=pa.Table.from_arrays(strings, names=names))
 
     def _text(self, name: str) -> pa.Array | None:
         array = self.columns.get(name)
@@ -110,22 +105,24 @@ class Assembly:
 
     def _kinds(self) -> npt.NDArray[np.int8]:
         column = self._column("event_type")
+        kind: npt.NDArray[np.int8] = self.out["kind"]
         if column is None:
-            kind = np.full(self.rows, MISSING, np.int8)
+            kind[:] = MISSING
         else:
-            kind = self.tables.kinds.payload(column, MISSING, np.int8)
+            self.tables.kinds.payload(column, MISSING, np.int8, kind)
         absent = kind < 0
         if absent.any():
             self.problems.mark(absent, "event_type", "missing_type", "an event type")
             kind[absent] = EventKind.UNKNOWN
         return kind
 
-    def _times(self, name: str, *, required: bool) -> Int64:
+    def _times(self, name: str, field: str, *, required: bool) -> Int64:
         array = self.columns.get(name)
+        time: Int64 = self.out[field]
         if array is None:
-            time = np.full(self.rows, MISSING_TIME, np.int64)
+            time[:] = MISSING_TIME
         else:
-            time = self.tables.values.times(array, name)
+            self.tables.values.times(array, name, time)
         if not count_outside(time, FIRST_TIME, LAST_TIME - 1, not required):
             return time
         absent, bad = time == MISSING_TIME, time == BAD
@@ -136,45 +133,55 @@ class Assembly:
             self.problems.mark(absent, name, f"missing_{name}", TIME_FORMS)
         return time
 
-    def _codes(self, kind: npt.NDArray[np.int8]) -> CodeColumns:
+    def _codes(self, kind: npt.NDArray[np.int8]) -> None:
         array = self._text("code")
         if array is None:
             array = pa.nulls(self.rows, pa.string())
-        code = self.tables.codes.read(text_column(array))
+        out = self.out
+        key = out["code"]
+        code = self.tables.codes.read(
+            text_column(array), key, out["code_problem"], out["code_drug"]
+        )
+        if code.key is not key:
+            key[:], out["code_problem"][:], out["code_drug"][:] = code.key, code.problem, code.drug
         self.problems.mark(code.lost, "code", "lost_digits", "all digits of the code, as text")
         if code.absent.any():
             allowed = code.absent & _IS_CODELESS[kind]
             wrong = code.absent & ~allowed
             self.problems.mark(wrong, "code", "missing_code", "a trace code (bills 106, 210: none)")
             if allowed.any():
-                code.key[allowed] = self.tables.codes.absent_key()
-        return code
+                key[allowed] = self.tables.codes.absent_key()
 
     def _actor(self) -> tuple[Int32, UInt64]:
         column = self._column("actor_id")
+        actor: Int32 = self.out["actor"]
         if column is None:
-            actor = np.full(self.rows, MISSING, np.int32)
+            actor[:] = MISSING
             hashes = np.zeros(self.rows, np.uint64)
         else:
-            actor, hashes = self.tables.parties.payload_and_hash(column, MISSING, np.int32)
+            _, hashes = self.tables.parties.payload_and_hash(column, MISSING, np.int32, actor)
         self.problems.mark(actor < 0, "actor_id", "missing_actor", "the enterprise that scanned")
         return actor, hashes
 
-    def _interned(self, name: str, table: TextTable) -> Int32:
+    def _interned(self, name: str, field: str, table: TextTable) -> Int32:
         column = self._column(name)
+        numbers: Int32 = self.out[field]
         if column is None:
-            return np.full(self.rows, MISSING, np.int32)
-        return table.payload(column, MISSING, np.int32)
+            numbers[:] = MISSING
+        else:
+            table.payload(column, MISSING, np.int32, numbers)
+        return numbers
 
-    def _regions(self, name: str) -> npt.NDArray[np.int16]:
+    def _regions(self, name: str, field: str) -> None:
         column = self._column(name)
+        region = self.out[field]
         if column is None:
-            return np.full(self.rows, MISSING, np.int16)
+            region[:] = MISSING
+            return
         # -2 tells "nothing stated" from "stated, and not in the table".
-        region = self.tables.regions.payload(column, -2, np.int16)
+        self.tables.regions.payload(column, -2, np.int16, region)
         self.unknown_regions += int(np.count_nonzero(region == MISSING))
-        known: npt.NDArray[np.int16] = np.maximum(region, np.int16(MISSING))
-        return known
+        np.maximum(region, np.int16(MISSING), out=region)
 
     def _truth(self, name: str) -> Bool:
         array = self.columns.get(name)
@@ -185,42 +192,45 @@ class Assembly:
         said: Bool = values == 1
         return said
 
-    def _days(self, name: str) -> tuple[Int32, Bool]:
+    def _days(self, name: str, field: str) -> Bool:
         array = self.columns.get(name)
+        out = self.out[field]
         if array is None:
-            return np.full(self.rows, MISSING_DAY, np.int32), _NOTHING
+            out[:] = MISSING_DAY
+            return _NOTHING
         days, month_only = self.tables.values.days(array, name)
-        out = np.empty(self.rows, np.int32)
         if to_int32(days, FIRST_DAY, LAST_DAY, int(MISSING_DAY), out):
             wrong = (days != MISSING_TIME) & ((days < FIRST_DAY) | (days > LAST_DAY))
             self.problems.mark(wrong, name, f"bad_{name}", DATE_FORMS)
-        return out, month_only
+        return month_only
 
     def _whole(
-        self, name: str, low: int, high: int, missing: int, expected: str
-    ) -> tuple[Int32, Int64 | None]:
-        """Return whole numbers from ``low`` to ``high``, and as read (None: no such column)."""
-        out = np.full(self.rows, missing, np.int32)
+        self, name: str, low: int, high: int, missing: int, expected: str, out: Int32
+    ) -> Int64 | None:
+        """Write whole numbers from ``low`` to ``high``; return them as read (None: no column)."""
         array = self.columns.get(name)
         if array is None:
-            return out, None
+            out[:] = missing
+            return None
         values = self.tables.values.whole(array, name)
         if to_int32(values, low, high, missing, out):
             self.problems.mark(values == BAD, name, f"bad_{name}", expected)
             wrong = (values != MISSING_TIME) & ((values < low) | (values > high))
             self.problems.mark(wrong, name, f"absurd_{name}", expected)
-        return out, values
+        return values
 
-    def _quantity(self) -> tuple[Int32, Bool]:
+    def _quantity(self) -> Bool:
         expected = f"a whole number of packs from 1 to {MAXIMUM_QUANTITY}"
-        quantity, values = self._whole("quantity", 1, MAXIMUM_QUANTITY, 1, expected)
-        return quantity, _NOTHING if values is None else values != MISSING_TIME
+        quantity = self.out["quantity"]
+        values = self._whole("quantity", 1, MAXIMUM_QUANTITY, 1, expected, quantity)
+        return _NOTHING if values is None else values != MISSING_TIME
 
-    def _price(self) -> Int32:
-        out = np.full(self.rows, MISSING, np.int32)
+    def _price(self) -> None:
+        out = self.out["price"]
         array = self.columns.get("unit_price")
         if array is None:
-            return out
+            out[:] = MISSING
+            return
         fen = self.tables.values.fen(array, "unit_price")
         if to_int32(fen, 0, MAXIMUM_PRICE, MISSING, out):
             expected = f"CNY per pack from 0 to {MAXIMUM_PRICE // 100}"
@@ -228,7 +238,6 @@ class Assembly:
             negative = (fen < 0) & (fen != MISSING_TIME)
             self.problems.mark(negative, "unit_price", "negative_price", expected)
             self.problems.mark(fen > MAXIMUM_PRICE, "unit_price", "absurd_price", expected)
-        return out
 
     def _checked_only(self) -> UInt64:
         """Check columns without a field in a batch, which count as content; hash of ``rx_no``."""
@@ -242,7 +251,10 @@ class Assembly:
             ("pack_level", 1, 127, "a level from 1 (smallest pack) to 127"),
             ("receivable", 0, 2**31 - 1, "a whole number of packs"),
         ):
-            _, values = self._whole(name, low, high, MISSING, expected)
+            if name not in self.columns:
+                continue
+            aside = np.empty(self.rows, np.int32)
+            values = self._whole(name, low, high, MISSING, expected, aside)
             if values is not None:
                 stated = np.where(values != MISSING_TIME, values + 1, 0)
                 self._count_as_content(name, stated.view(np.uint64))
@@ -268,20 +280,21 @@ class Assembly:
             return np.zeros(self.rows, np.uint64)
         return _hash_column(text_column(array))[0]
 
-    def _hashed(self, name: str) -> tuple[pa.Array, UInt64]:
-        """Return a column as plain Arrow strings and its 64-bit hashes."""
+    def _hashed(self, name: str, field: str) -> pa.Array:
+        """Return a column as plain Arrow strings; its 64-bit hashes are written."""
         array = self._text(name)
         if array is None or array.null_count == self.rows:
-            return pa.nulls(self.rows, pa.string()), np.zeros(self.rows, np.uint64)
+            self.out[field][:] = 0
+            return pa.nulls(self.rows, pa.string())
         if name == "buyer_id":
             array = self._without_persons(array)
         column = text_column(array)
-        hashes, blanks = _hash_column(column)
+        _, blanks = _hash_column(column, self.out[field])
         if array.type != pa.string():
             array = array.cast(pa.string())
         if not column.is_ascii():
             array = self._only_utf8(array, name)
-        return pc.utf8_trim(array, characters=_BLANKS) if blanks else array, hashes
+        return pc.utf8_trim(array, characters=_BLANKS) if blanks else array
 
     def _only_utf8(self, array: pa.Array, name: str) -> pa.Array:
         """Refuse rows whose bytes are no UTF-8."""
@@ -311,12 +324,14 @@ class Assembly:
         return pa.DictionaryArray.from_arrays(array.indices, pa.array(texts, pa.string()))
 
 
-def _hash_column(column: TextColumn) -> tuple[UInt64, int]:
-    """Return hashes of the rows of a column, and how many texts have outer blanks."""
-    hashes = np.empty(column.values, np.uint64)
+def _hash_column(column: TextColumn, out: UInt64 | None = None) -> tuple[UInt64, int]:
+    """Return hashes of the rows of a column (in ``out``), and how many texts have outer blanks."""
+    hashes = out
+    if hashes is None or column.indices is not None:
+        hashes = np.empty(column.values, np.uint64)
     with np.errstate(over="ignore"):
         blanks = hash_texts(column.offsets, column.data, column.valid, hashes)
-    return gather(hashes, column.indices, 0), blanks
+    return gather(hashes, column.indices, 0, out), blanks
 
 
 def _readable(value: pa.Scalar) -> bool:

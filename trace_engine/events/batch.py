@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,29 @@ COLUMN_TYPES: dict[str, type[np.generic]] = {
 }
 
 
+_ALIGNED = 64  # bytes of a cache line
+
+
+def new_columns(rows: int) -> dict[str, npt.NDArray[Any]]:
+    """Return uninitialised columns of ``rows`` rows, by name, as views of one piece of memory.
+
+    numpy asks the system for large pages where a piece is large enough (4 MiB). Memory that comes
+    in pages of 4 KiB costs more to get than its columns to fill.
+    """
+    sizes = {name: np.dtype(dtype).itemsize * rows for name, dtype in COLUMN_TYPES.items()}
+    room = {name: -(-size // _ALIGNED) * _ALIGNED for name, size in sizes.items()}
+    piece = np.empty(sum(room.values()), np.uint8)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    start = 0
+    for name, dtype in COLUMN_TYPES.items():
+        columns[name] = piece[start : start + sizes[name]].view(dtype)
+        start += room[name]
+    return columns
+
+
+_NEW = -2  # what a text without an id answers while ids are given
+
+
 class Interner:
     """Strings to dense ``int32`` ids and back. Thread-safe; ids are given in order of arrival."""
 
@@ -104,13 +128,21 @@ class Interner:
     def ids(self, values: Sequence[str | None]) -> npt.NDArray[np.int32]:
         """Return ids of ``values`` (``None`` and empty text give -1), shape ``(len(values),)``."""
         get = self._ids.get
-        out = np.empty(len(values), np.int32)
-        for i, value in enumerate(values):
-            if not value:
-                out[i] = -1
-                continue
-            found = get(value)
-            out[i] = self.id(value) if found is None else found
+        found = (get(value, _NEW) if value else MISSING for value in values)
+        out = np.fromiter(found, np.int32, len(values))
+        new = np.flatnonzero(out == _NEW)
+        if len(new):
+            # One lock for all, and another look: some may be there by now, or twice in ``values``.
+            with self._lock:
+                for i in new.tolist():
+                    value = values[i]
+                    assert value is not None
+                    number = get(value)
+                    if number is None:
+                        number = len(self.values)
+                        self.values.append(value)
+                        self._ids[value] = number
+                    out[i] = number
         return out
 
     def find(self, value: str) -> int:
@@ -226,7 +258,10 @@ class EventBatch:
 
     def take(self, index: npt.NDArray[np.int64]) -> EventBatch:
         """Return the rows of ``index`` (shape ``(m,)``) as a new batch."""
-        columns = {name: getattr(self, name)[index] for name in COLUMN_TYPES}
+        columns = new_columns(len(index))
+        for name, column in columns.items():
+            # Without a check of each index ("raise") numpy writes to ``out`` directly.
+            np.take(getattr(self, name), index, out=column, mode="wrap")
         rows = index if self.string_rows is None else self.string_rows[index]
         origin = None if self.origin is None else self.origin[index]
         return EventBatch(**columns, strings=self.strings, string_rows=rows, origin=origin)
@@ -252,9 +287,9 @@ class EventBatch:
         """Return all rows of ``batches`` in order."""
         if len(batches) == 1:
             return batches[0]
-        columns = {
-            name: np.concatenate([getattr(b, name) for b in batches]) for name in COLUMN_TYPES
-        }
+        columns = new_columns(sum(map(len, batches)))
+        for name, column in columns.items():
+            np.concatenate([getattr(b, name) for b in batches], out=column)
         origins = [b.origin for b in batches if b.origin is not None]
         origin = np.concatenate(origins) if len(origins) == len(batches) else None
         if all(b.string_rows is None for b in batches):

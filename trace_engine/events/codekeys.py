@@ -111,11 +111,22 @@ class CodeKeys:
         self._vocabulary = vocabulary
         self._drugs = np.full(_IDENTIFIERS, _UNKNOWN, np.int32)
 
-    def read(self, column: TextColumn) -> CodeColumns:
-        """Return keys, problems and identifiers of a column of codes."""
+    def read(
+        self,
+        column: TextColumn,
+        key: UInt64 | None = None,
+        problem: npt.NDArray[np.uint8] | None = None,
+        drug: npt.NDArray[np.int32] | None = None,
+    ) -> CodeColumns:
+        """Return keys, problems and identifiers of a column of codes.
+
+        They are written to the arrays given (``(n,)``), but for a dictionary column.
+        """
         count = column.values
-        key = np.empty(count, np.uint64)
-        drug = np.empty(count, np.int32)
+        if key is None or problem is None or drug is None or column.indices is not None:
+            key = np.empty(count, np.uint64)
+            problem = np.empty(count, np.uint8)
+            drug = np.empty(count, np.int32)
         state = np.empty(count, np.uint8)
         with np.errstate(over="ignore"):
             unknown = national_keys(
@@ -124,7 +135,7 @@ class CodeKeys:
         if unknown:
             rows = np.flatnonzero(drug == _UNKNOWN)
             drug[rows] = self._new_identifiers(key[rows])
-        problem = np.zeros(count, np.uint8)
+        problem[:] = 0
         others = np.flatnonzero(state == OTHER)
         if len(others):
             self._read_others(column, others, key, problem, drug, state)

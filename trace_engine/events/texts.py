@@ -69,6 +69,29 @@ def validity(array: pa.Array) -> Bool:
     return part[first % 8 : first % 8 + len(array)].view(np.bool_)
 
 
+class _Memory:
+    """An Arrow buffer as numpy takes it in."""
+
+    def __init__(self, buffer: pa.Buffer, dtype: Any) -> None:
+        self._buffer = buffer  # lives as long as the array does
+        kind = np.dtype(dtype)
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": kind.str,
+            "shape": (buffer.size // kind.itemsize,),
+            "data": (buffer.address, False),
+        }
+
+
+def _writable(buffer: pa.Buffer, dtype: Any) -> npt.NDArray[Any]:
+    """Return a buffer without copying as an array that calls itself writable; nobody may write.
+
+    To a kernel a read-only array is another type, and it would be compiled for each.
+    """
+    array: npt.NDArray[Any] = np.asarray(_Memory(buffer, dtype))
+    return array
+
+
 def text_column(array: pa.Array) -> TextColumn:
     """Return a text array (string, large_string, string_view, dictionary of these) for kernels."""
     if pa.types.is_dictionary(array.type):
@@ -81,9 +104,8 @@ def text_column(array: pa.Array) -> TextColumn:
         if buffer is None:
             column.indices = np.full(len(indices), -1, np.int32)
             return column
-        numbers = np.frombuffer(buffer, np.int32)[indices.offset : indices.offset + len(indices)]
-        # A copy in any case: kernels see a writable array and are compiled once.
-        column.indices = np.where(valid, numbers, np.int32(-1)) if len(valid) else numbers.copy()
+        numbers = _writable(buffer, np.int32)[indices.offset : indices.offset + len(indices)]
+        column.indices = np.where(valid, numbers, np.int32(-1)) if len(valid) else numbers
         return column
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.large_string())
@@ -216,27 +238,46 @@ class TextTable:
     def __len__(self) -> int:
         return self._count
 
-    def payload(self, column: TextColumn, missing: int, dtype: Any = np.int64) -> npt.NDArray[Any]:
-        """Return the payload of every row (dtype ``dtype``), ``missing`` for null or blank."""
-        numbers = self._numbers(column)
-        values = np.full(len(numbers), missing, dtype)
-        known = numbers >= 0
-        if known.all():
-            values = self._payload[numbers].astype(dtype)
+    def payload(
+        self,
+        column: TextColumn,
+        missing: int,
+        dtype: Any = np.int64,
+        out: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Return the payload of every row (dtype ``dtype``), ``missing`` for null or blank.
+
+        It is written to ``out`` (``(n,)``, of that dtype) if given.
+        """
+        return self._spread(self._numbers(column), column, missing, dtype, out)
+
+    def _spread(
+        self,
+        numbers: Int32,
+        column: TextColumn,
+        missing: int,
+        dtype: Any,
+        out: npt.NDArray[Any] | None,
+    ) -> npt.NDArray[Any]:
+        if column.indices is None and out is not None:
+            values = out
         else:
-            values[known] = self._payload[numbers[known]]
-        return gather(values, column.indices, missing)
+            values = np.empty(len(numbers), dtype)
+        _spread(self._payload, numbers, values.dtype.type(missing), values)
+        return gather(values, column.indices, missing, out)
 
     def payload_and_hash(
-        self, column: TextColumn, missing: int, dtype: Any
+        self,
+        column: TextColumn,
+        missing: int,
+        dtype: Any,
+        out: npt.NDArray[Any] | None = None,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint64]]:
         """Return payloads as :meth:`payload` does, and the hash of each row's text (0 missing)."""
         numbers = self._numbers(column)
-        known = numbers >= 0
-        at = np.where(known, numbers, 0)
-        values = np.where(known, self._payload[at].astype(dtype), np.asarray(missing, dtype))
-        hashes = np.where(known, self._hashes[at], np.uint64(0))
-        return gather(values, column.indices, missing), gather(hashes, column.indices, 0)
+        hashes = gather(self._hashes, numbers, 0)
+        values = self._spread(numbers, column, missing, dtype, out)
+        return values, gather(hashes, column.indices, 0)
 
     def _numbers(self, column: TextColumn) -> Int32:
         if column.indices is None:
@@ -260,11 +301,12 @@ class TextTable:
         while self._find(column, out, hashes):
             unknown = np.flatnonzero(out == -2)
             _, first = np.unique(hashes[unknown], return_index=True)
-            texts = []
-            for row in unknown[np.sort(first)].tolist():
-                part = column.data[column.offsets[row] : column.offsets[row + 1]]
-                texts.append(part.tobytes().strip(_BLANK))
-            self._add(texts)
+            rows = unknown[np.sort(first)]
+            bounds = zip(
+                column.offsets[rows].tolist(), column.offsets[rows + 1].tolist(), strict=True
+            )
+            data = column.data.data
+            self._add([data[a:b].tobytes().strip(_BLANK) for a, b in bounds])
         return out
 
     def _find(self, column: TextColumn, out: Int32, hashes: npt.NDArray[np.uint64]) -> int:
@@ -329,10 +371,22 @@ def _spread(table: npt.NDArray[Any], indices: Int32, missing: Any, out: npt.NDAr
             out[i] = table[np.uint64(at)]
 
 
-def gather(values: npt.NDArray[Any], indices: Int32 | None, missing: int) -> npt.NDArray[Any]:
-    """Spread what dictionary values stand for over rows (-1: ``missing``); as it is without indices."""
+def gather(
+    values: npt.NDArray[Any],
+    indices: Int32 | None,
+    missing: int,
+    out: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:
+    """Spread what dictionary values stand for over rows (below 0: ``missing``), into ``out`` if given.
+
+    Without indices the values are the rows.
+    """
     if indices is None:
-        return values
-    out = np.empty(len(indices), values.dtype)
+        if out is None or out is values:
+            return values
+        out[:] = values
+        return out
+    if out is None:
+        out = np.empty(len(indices), values.dtype)
     _spread(values, indices, values.dtype.type(missing), out)
     return out

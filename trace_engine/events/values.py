@@ -51,10 +51,15 @@ def plain_numbers(array: pa.Array) -> npt.NDArray[Any]:
     return np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
 
 
-def _with_nulls(values: Int64, array: pa.Array) -> Int64:
+def _with_nulls(values: Int64, array: pa.Array, out: Int64 | None = None) -> Int64:
     """Put MISSING_TIME where ``array`` is null; always a copy that may be written to."""
+    if out is None:
+        out = np.empty(len(values), np.int64)
+    out[:] = values
     valid = validity(array)
-    return np.where(valid, values, MISSING_TIME) if len(valid) else np.array(values, np.int64)
+    if len(valid):
+        np.copyto(out, _MISSING, where=~valid)
+    return out
 
 
 def _tabled(parse: Callable[[str], int]) -> TextTable:
@@ -120,8 +125,8 @@ class ValueReader:
         self._bool = _tabled(parse_bool)
         self._milli = _tabled(_parse_milli)
 
-    def times(self, array: pa.Array, name: str) -> Int64:
-        """Return µs of Shanghai wall clock."""
+    def times(self, array: pa.Array, name: str, out: Int64 | None = None) -> Int64:
+        """Return µs of Shanghai wall clock, in ``out`` (``(n,)``) if given."""
         kind = array.type
         if pa.types.is_timestamp(kind):
             values = plain_numbers(array)
@@ -135,25 +140,26 @@ class ValueReader:
                 values = values // (per_second // 1_000_000)
             if kind.tz is not None:
                 values = np.clip(values, -_FARTHEST_TIME, _FARTHEST_TIME) + SHANGHAI_OFFSET
-            return _with_nulls(values, array)
+            return _with_nulls(values, array, out)
         if pa.types.is_date32(kind):
-            return _with_nulls(plain_numbers(array).astype(np.int64) * DAY, array)
+            return _with_nulls(plain_numbers(array).astype(np.int64) * DAY, array, out)
         if pa.types.is_date64(kind):
             return _with_nulls(
                 np.clip(plain_numbers(array), -_FARTHEST_TIME // 1000, _FARTHEST_TIME // 1000)
                 * 1000,
                 array,
+                out,
             )
         if pa.types.is_integer(kind):
             array = array.cast(pa.string())
         elif not is_text(kind):
             raise wrong_type(name, kind, "a timestamp or text")
         column = text_column(array)
-        out = np.empty(column.values, np.int64)
-        parse_times(column.offsets, column.data, column.valid, out)
-        if column.indices is None:
-            return out
-        return gather(out, column.indices, int(MISSING_TIME))
+        times = out
+        if times is None or column.indices is not None:
+            times = np.empty(column.values, np.int64)
+        parse_times(column.offsets, column.data, column.valid, times)
+        return gather(times, column.indices, int(MISSING_TIME), out)
 
     def days(self, array: pa.Array, name: str) -> tuple[Int64, npt.NDArray[np.bool_]]:
         """Return days since 1970-01-01, and where only a month was given (empty: nowhere)."""
