@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from trace_engine.cli import bilingual, errors, root
+from trace_engine.cli.errors import print_error
 
 
 def only_line(text: str) -> str:
@@ -153,3 +154,28 @@ def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
     command = f"{sys.executable} -m trace_engine catalog --json | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--workers", "0"], "读到 0，应在范围 1<=x<=1024 内"),
+        (["--workers", "x"], "读到 x，应为整数"),
+        (["--format", "xls"], "读到 xls，应为 'auto', 'parquet', 'csv', 'tsv', 'ndjson' 之一"),
+    ],
+)
+def test_wrong_values_are_told_in_chinese(cli: Run, args: list[str], words: str) -> None:
+    done = cli("score", "x", "--out", "y", *args, "--lang", "zh")
+    assert done.code == 2
+    assert words in only_line(done.err)
+    assert "is not" not in done.err
+
+
+def test_a_missing_command_is_told_in_both_languages(cli: Run) -> None:
+    assert "缺少命令" in only_line(cli("--lang", "zh").err)
+    assert "Missing command" in only_line(cli("--lang", "en").err)
+
+
+def test_errors_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("name\x1b[31m\x07.csv: wrong")
+    assert capsys.readouterr().err == "error: name\ufffd[31m\ufffd.csv: wrong\n"

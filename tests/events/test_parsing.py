@@ -25,6 +25,7 @@ SHANGHAI = timezone(timedelta(hours=8))
 FORMS = (
     "%Y-%m-%d %H:%M:%S", "%Y-%m-%d%H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S",
     "%Y.%m.%d %H:%M:%S", "%Y%m%d%H%M%S", "%Y%m%dT%H%M%S", "%Y%m%d %H:%M:%S",
+    "%Y年%m月%d日 %H:%M:%S", "%Y年%m月%d日%H:%M:%S",
     "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S,%f", "  %Y-%m-%d  %H:%M:%S ",
 )  # fmt: skip
 moments = st.datetimes(datetime(1901, 1, 1), datetime(2199, 12, 31))  # noqa: DTZ001
@@ -59,7 +60,8 @@ def test_dates_alone_are_midnight(moment: datetime) -> None:
     day = datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001
     forms = [f"{day:%Y-%m-%d}", f"{day:%Y/%m/%d}", f"{day:%Y%m%d}"]
     forms.append(f"{day.year}/{day.month}/{day.day}")
-    assert read(forms) == [micros(day)] * 4
+    forms.append(f"{day.year}年{day.month}月{day.day}日")
+    assert read(forms) == [micros(day)] * 5
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ def test_dates_alone_are_midnight(moment: datetime) -> None:
         "2024-05-10 12:00:00+", "2024-05-10 12:00:00+08:0", "2024-05-10 12:00:00.", "1715331435",
         "1715331435000", "２０２４-05-10", "2024-05-10 12:00:00Zx", "2024-05-10 1200", "2024",
         "2024-05-10 12:00:00+25:00", "2024-05-1012345", "-2024-05-10", "2024--05-10",
+        "2024年5月", "2024年5月1", "2024年5-1", "2024年13月1日", "2024年", "2024年5月1日x", "2024-5月1日",
     ],
 )  # fmt: skip
 def test_what_is_no_time_is_bad(text: str) -> None:

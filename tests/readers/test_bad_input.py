@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.readers.files import HEADERS, csv_bytes, json_bytes, read, sample_rows, write_parquet
+from trace_engine.events import raw
 from trace_engine.events.findings import REJECTS
 from trace_engine.events.privacy import Pseudonyms
 from trace_engine.events.raw import RejectList
@@ -353,3 +355,73 @@ def test_headers_are_all_known() -> None:
     from trace_engine.events.schema import match_headers
 
     assert list(match_headers(list(HEADERS.values()), "f").columns) == list(HEADERS)
+
+
+def test_json_of_any_depth_is_one_reject_and_no_crash(tmp_path: Path) -> None:
+    # Arrow's parser takes a call a level and would end the process.
+    deep = [b'{"a":' * 400_000, b'{"a":' + b"[" * 400_000 + b"]" * 400_000 + b"}"]
+    path = tmp_path / "x.ndjson"
+    path.write_bytes(json_bytes(ROWS) + b"\n".join(deep) + b"\n")
+    events, rejects = read(path)
+    assert len(events) == len(ROWS)
+    assert [reject["reason"] for reject in rejects] == ["bad_json", "bad_json"]
+    # In the first lines too, from which the keys are learnt.
+    path.write_bytes(b'{"a":' * 5000 + b"\n" + json_bytes(ROWS))
+    events, rejects = read(path)
+    assert (len(events), len(rejects)) == (len(ROWS), 1)
+
+
+def test_many_brackets_side_by_side_are_no_depth(tmp_path: Path) -> None:
+    rows = json_bytes(ROWS).splitlines()
+    rows[3] = rows[3][:-1] + b', "rest": [' + b", ".join([b"{}"] * 2000) + b"]}"
+    path = tmp_path / "x.ndjson"
+    path.write_bytes(b"\n".join(rows))
+    events, rejects = read(path)
+    assert (len(events), len(rejects)) == (len(ROWS), 0)
+
+
+def test_binary_data_is_not_shown_as_headers(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"\x00\x01\x1b[31mabc,def\n1,2\n")
+    assert "binary data" in refused(path)
+    write_parquet(path, ROWS)
+    assert "binary data" in refused(path, format="csv")
+
+
+def test_pipes_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    os.mkfifo(path)
+    assert "pipe" in refused(path)
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(InputError, match="cannot be opened") as caught:
+        open_events(tmp_path)
+    assert "无法打开" in (caught.value.zh or "")
+
+
+def test_wrong_dates_are_shown_as_they_stand(tmp_path: Path) -> None:
+    rows = [{**ROWS[0], "event_time": text} for text in ("9999-12-31", "20240230", "1715331435")]
+    path = tmp_path / "x.csv"
+    path.write_bytes(csv_bytes(rows))
+    _, rejects = read(path)
+    for row, reject in zip(rows, rejects, strict=True):
+        assert f"found '{row['event_time']}'" in str(reject["detail"])
+    path.write_bytes(csv_bytes([{**ROWS[0], "event_time": "13812345678"}]))
+    (reject,) = read(path)[1]
+    assert "13812345678" not in str(reject["detail"])
+
+
+def test_rejects_are_packed_and_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "_PACKED_ROWS", 7)
+    monkeypatch.setattr(raw, "RAW_ROWS", 10)
+    rejects = RejectList()
+    for row in range(1, 24):
+        rejects.add("f", row, "", "reason", "detail", f"row {row}")
+        assert len(rejects) == row
+        assert len(rejects.row) < 7
+    table = rejects.table()
+    assert table.schema == REJECTS
+    assert table["row"].to_pylist() == list(range(1, 24))
+    assert table["raw"].to_pylist() == [f"row {i}" for i in range(1, 11)] + [None] * 13

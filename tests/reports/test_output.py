@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,3 +215,26 @@ def test_control_characters_do_not_break_graphml(tmp_path: Path, made: MadeResul
     graphml.write(type(made.graph_edges).from_pylist(edges, GRAPH_EDGES), made.sellers, path)
     ((_, _, data),) = nx.read_graphml(path, force_multigraph=True).edges(data=True)
     assert data["drug_id"] == "abc"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError):
+        output.check_folder(tmp_path / "file" / "out")
+    with pytest.raises(FileNotFoundError):  # what /proc says, even to root
+        output.check_folder(Path("/proc/nowhere/out"))
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    output.check_folder(tmp_path / "a" / "b")
+    output.check_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_into_one_folder_do_not_mix(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    budgets = (5, 10, 20, 40)
+    with ThreadPoolExecutor(len(budgets)) as pool:
+        list(pool.map(lambda budget: output.write(make(), folder, budget=budget), budgets))
+    assert manifest.verify(folder) == []
+    assert {path.name for path in folder.iterdir()} == {*output.FILES, manifest.MANIFEST}

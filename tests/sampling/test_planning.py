@@ -9,7 +9,7 @@ import pytest
 
 from tests.ranking.builders import DETECTORS, Tables, exposure, finding, findings, time
 from trace_engine.ranking import rank
-from trace_engine.sampling import SAMPLING_PLAN, SamplingParameters, plan
+from trace_engine.sampling import SAMPLING_PLAN, SamplingParameters, describe, plan
 from trace_engine.sampling.targets import Target, allocate
 
 AS_OF = dt.date(2026, 2, 2)
@@ -321,3 +321,16 @@ def test_every_parameter_states_unit_and_chinese():
         assert field["unit"]
         assert field["zh"]
         assert field["description"]
+
+
+def test_reasons_state_units_in_both_languages():
+    found = {
+        "title_zh": "召回后销售", "title_en": "Sold after recall", "detector": "recalled_sale",
+        "observed": 24.40829, "threshold": 2.0, "unit": "days", "code_count": 1, "finding_id": "F1",
+    }  # fmt: skip
+    zh, en = describe.risk_reason(
+        0.9, "D", [found, {**found, "observed": 1680.083, "unit": "km/h"}], 2
+    )
+    assert "观测值24.41天，阈值2天" in zh
+    assert "观测值1680公里/小时" in zh
+    assert "observed 24.41 days, threshold 2 days, 1 code(s)" in en

@@ -130,8 +130,9 @@ _BAD_VALUES_ZH = (
 
 def _bad_value_zh(message: str) -> str:
     for pattern, chinese in _BAD_VALUES_ZH:
-        if pattern.fullmatch(message):
-            return pattern.sub(chinese, message)
+        found = pattern.fullmatch(message)
+        if found is not None:
+            return found.expand(chinese)
     return message
 
 

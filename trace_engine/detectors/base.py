@@ -160,7 +160,8 @@ class Detector(ABC, Generic[P]):
     # What is known to look like it without being it, and how that is kept out (for the catalogue).
     false_positives: ClassVar[str] = ""
     parameters: ClassVar[type[Parameters]] = Parameters
-    # str.format templates. Fields: subject, counterparty, drug, batch_no, code, code_count, bill,
+    # str.format templates. Fields: subject, counterparty, drug, batch_no, code, code_count,
+    # packs_zh (the code and, of several, their number), bill,
     # order, buyer, time, date, observed, threshold, amount, region, path, and the extras.
     sentence_zh: ClassVar[str]
     sentence_en: ClassVar[str]

@@ -58,7 +58,7 @@ class CrossRegionResale(Detector[CrossRegionResaleParameters]):
     )
     parameters = CrossRegionResaleParameters
     sentence_zh = (
-        "{subject}将{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装跨省售予{counterparty}，"
+        "{subject}将{drug}（批号{batch_no}）{packs_zh}跨省售予{counterparty}，"
         "该批包装已{observed:.0f}次跨省易手（限值{threshold:.0f}次）。流转路径：{path}。"
     )
     sentence_en = (

@@ -61,7 +61,7 @@ class DeadCodeUse(Detector[Parameters]):
         "the same day; destruction after scrapping."
     )
     sentence_zh = (
-        "{subject}于{time}对{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装进行出入库或销售，"
+        "{subject}于{time}对{drug}（批号{batch_no}）{packs_zh}进行出入库或销售，"
         "但{reason_zh}。流转路径：{path}。"
     )
     sentence_en = (

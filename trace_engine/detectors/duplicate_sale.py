@@ -67,7 +67,7 @@ class DuplicateSale(Detector[DuplicateSaleParameters]):
     parameters = DuplicateSaleParameters
     sentence_zh = (
         "{drug}（批号{batch_no}）追溯码{code}已由{sold_by_party}于{sold_time}售出，"
-        "{subject}于{time}再次售出，净销售{observed:.0f}次，属{class_zh}。流转路径：{path}。"
+        "{subject}于{time}再次售出，扣除退货后共售出{observed:.0f}次，属{class_zh}。流转路径：{path}。"
     )
     sentence_en = (
         "Code {code} of {drug} (batch {batch_no}), sold by {sold_by_party} ({sold_time}), was sold "

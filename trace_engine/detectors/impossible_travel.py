@@ -82,14 +82,14 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
     )
     parameters = ImpossibleTravelParameters
     sentence_zh = (
-        "{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装{last_time}在{last_region}被扫码，"
-        "{time}又在{here_region}被扫码，相距约{km:.0f}公里，折合时速不低于{observed:.0f}公里"
+        "{drug}（批号{batch_no}）{packs_zh}于{last_time}在{last_region}被扫码，"
+        "于{time}又在{here_region}被扫码，相距约{km:.0f}公里，折合时速不低于{observed:.0f}公里"
         "（限值{threshold:.0f}公里/小时），同一包装不可能在此时间内到达，疑为复制码或未随货扫码。"
     )
     sentence_en = (
         "{code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, scanned in "
         "{last_region} ({last_time}) and again in {here_region} ({time}), about {km:.0f} km away: "
-        "at least {observed:.0f} km/h, limit {threshold:.0f}. One pack cannot have been at both: a "
+        "at least {observed:.0f} km/h, limit {threshold:.0f} km/h. One pack cannot have been at both: a "
         "copied code, or a scan without the goods."
     )
 

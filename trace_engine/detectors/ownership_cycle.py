@@ -40,7 +40,7 @@ class OwnershipCycle(Detector[Parameters]):
         "sale to the same buyer is no cycle."
     )
     sentence_zh = (
-        "{subject}将{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装售予{counterparty}，"
+        "{subject}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，"
         "而{counterparty}此前曾拥有这些包装且其间没有退货记录。流转路径：{path}。"
     )
     sentence_en = (

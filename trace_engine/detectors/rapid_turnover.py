@@ -63,7 +63,7 @@ class RapidTurnover(Detector[RapidTurnoverParameters]):
     false_positives = "Wholesale hubs: a run needs k hops, and returns break it."
     parameters = RapidTurnoverParameters
     sentence_zh = (
-        "{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装连续{observed:.0f}次快速易手，"
+        "{drug}（批号{batch_no}）{packs_zh}连续{observed:.0f}次快速易手，"
         "每次间隔不超过{hours:g}小时（限值{threshold:.0f}次），最近一次由{subject}售予"
         "{counterparty}。流转路径：{path}。"
     )

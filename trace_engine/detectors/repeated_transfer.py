@@ -69,7 +69,7 @@ class RepeatedTransfer(Detector[RepeatedTransferParameters]):
     )
     parameters = RepeatedTransferParameters
     sentence_zh = (
-        "{subject}将{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装售予{counterparty}，"
+        "{subject}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，"
         "至此已易手{observed:.0f}次，达到{threshold:.0f}次的限值。流转路径：{path}。"
     )
     sentence_en = (

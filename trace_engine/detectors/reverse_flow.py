@@ -44,7 +44,7 @@ class ReverseFlow(Detector[Parameters]):
         "do not fire."
     )
     sentence_zh = (
-        "零售或使用环节单位{seller_party}持有的{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装"
+        "零售或使用环节单位{seller_party}持有的{drug}（批号{batch_no}）{packs_zh}"
         "流向{counterparty}，既非退货，也不属同一集团内部流转。流转路径：{path}。"
     )
     sentence_en = (

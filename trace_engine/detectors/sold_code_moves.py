@@ -40,7 +40,7 @@ class SoldCodeMoves(Detector[Parameters]):
         "allowed for. Consumer returns (116) and voids reopen the code."
     )
     sentence_zh = (
-        "{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装已由{sold_by_party}于{sold_time}售出给"
+        "{drug}（批号{batch_no}）{packs_zh}已由{sold_by_party}于{sold_time}售出给"
         "个人，其后没有消费者退货记录，却又出现在{subject}与{counterparty}之间的出入库记录中（{time}）。"
         "流转路径：{path}。"
     )

@@ -36,7 +36,7 @@ from trace_engine.detectors.base import (
 )
 from trace_engine.events.batch import DATE_ONLY, DAY, MINUTE, MISSING_TIME
 
-_ZH = np.array(["早于业务发生时间", "晚于规定时限补录"])
+_ZH = np.array(["早于业务发生时间", "晚于规定时限（补录）"])
 _EN = np.array(["before they happened", "long after they happened"])
 
 
@@ -76,7 +76,7 @@ class TimeDisorder(Detector[TimeDisorderParameters]):
     parameters: ClassVar[type[Parameters]] = TimeDisorderParameters
     sentence_zh: ClassVar[str] = (
         "{subject}上传的{date}业务记录中，有{code_count}个追溯码的记录时间{problem_zh}"
-        "（相差{observed:.1f}天，判定线{threshold:.2g}天）。"
+        "，相差{observed:.1f}天，判定线{threshold:.2g}天。"
     )
     sentence_en: ClassVar[str] = (
         "{subject} recorded {code_count} code(s) of {date} {problem_en} "

@@ -61,10 +61,10 @@ class UnknownProduct(Detector[Parameters]):
         "does not list. Many sellers with one identifier: complete the registry first."
     )
     sentence_zh: ClassVar[str] = (
-        "{subject}于{date}扫描{drug}的追溯码{code_count}个（如{code}）：{problem_zh}。"
+        "{subject}于{date}扫描药品{drug}的追溯码{code_count}个（如{code}）：{problem_zh}。"
     )
     sentence_en: ClassVar[str] = (
-        "On {date} {subject} scanned {code_count} code(s) of {drug}, such as {code}: {problem_en}."
+        "On {date} {subject} scanned {code_count} code(s) of drug {drug}, such as {code}: {problem_en}."
     )
 
     def judge(self, data: Slice, parameters: Parameters) -> Verdict:

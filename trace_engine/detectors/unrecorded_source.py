@@ -47,7 +47,7 @@ class UnrecordedSource(Detector[Parameters]):
         "data is respected."
     )
     sentence_zh = (
-        "{subject}于{time}出库或售出{drug}（批号{batch_no}）追溯码{code}等{code_count}个包装，但其既不是"
+        "{subject}于{time}出库或售出{drug}（批号{batch_no}）{packs_zh}，但其既不是"
         "登记在案的货主（在案货主：{owner_party}），也没有购进、收货记录，来源不明。流转路径：{path}。"
     )
     sentence_en = (

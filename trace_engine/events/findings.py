@@ -80,3 +80,18 @@ REJECTS = pa.schema(
         ("raw", pa.string()),  # the row as JSON, personal values hashed, at most 2000 characters
     ]
 )
+
+# What detectors count in, as officers read it (unit of observed value and threshold).
+UNITS_ZH: dict[str, str] = {
+    "hops": "次倒手",
+    "crossings": "次跨省",
+    "sales": "次销售",
+    "events": "个事件",
+    "days": "天",
+    "packs": "盒",
+    "codes": "个码",
+    "km": "公里",
+    "unlicensed parties": "个无证主体",
+    "km/h": "公里/小时",
+    "CNY": "元",
+}

@@ -25,7 +25,7 @@ SHANGHAI_OFFSET = 8 * 3600 * 1_000_000  # µs; no summer time since 1992
 FIRST_TIME = 10_957 * DAY  # 2000-01-01: no drug was traced by code before
 LAST_TIME = 47_482 * DAY  # 2100-01-01, exclusive
 
-TIME_FORMS = "YYYY-MM-DD[ HH:MM[:SS]], YYYYMMDD[HHMMSS] or ISO 8601"
+TIME_FORMS = "YYYY-MM-DD[ HH:MM[:SS]], YYYYMMDD[HHMMSS], YYYY年M月D日[ HH:MM[:SS]] or ISO 8601"
 DATE_FORMS = "YYYY-MM-DD, YYYYMMDD, YYYY-MM or YYYYMM"
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
@@ -107,6 +107,12 @@ def _pair(data: npt.NDArray[np.uint8], i: np.uint64) -> int:
 
 
 @leaf
+def _is_sign(data: npt.NDArray[np.uint8], i: int, end: int, a: int, b: int, c: int) -> bool:
+    """Return whether the three bytes of one UTF-8 character stand at ``i``."""
+    return i + 3 <= end and data[i] == a and data[i + 1] == b and data[i + 2] == c
+
+
+@leaf
 def _parse_time(data: npt.NDArray[np.uint8], i: int, end: int) -> np.int64:
     """Return µs of Shanghai wall clock of the text ``data[i:end]`` (no outer blanks), or BAD."""
     run = _digits(data, i, end)
@@ -121,22 +127,30 @@ def _parse_time(data: npt.NDArray[np.uint8], i: int, end: int) -> np.int64:
         if i >= end:
             return _BAD
         separator = data[i]
-        if separator != 45 and separator != 47 and separator != 46:  # - / .
+        chinese = _is_sign(data, i, end, 0xE5, 0xB9, 0xB4)  # 年
+        if not chinese and separator != 45 and separator != 47 and separator != 46:  # - / .
             return _BAD
-        i += 1
+        i += 3 if chinese else 1
         run = min(_digits(data, i, end), 2)
         if run == 0:
             return _BAD
         month = _number(data, i, run)
         i += run
-        if i >= end or data[i] != separator:
+        if chinese:
+            if not _is_sign(data, i, end, 0xE6, 0x9C, 0x88):  # 月
+                return _BAD
+        elif i >= end or data[i] != separator:
             return _BAD
-        i += 1
+        i += 3 if chinese else 1
         run = min(_digits(data, i, end), 2)
         if run == 0:
             return _BAD
         day = _number(data, i, run)
         i += run
+        if chinese:
+            if not _is_sign(data, i, end, 0xE6, 0x97, 0xA5):  # 日
+                return _BAD
+            i += 3
     elif run == 8 or run == 12 or run == 14 or run == 17:
         year = _number(data, i, 4)
         month = _number(data, i + 4, 2)

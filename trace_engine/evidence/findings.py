@@ -155,6 +155,7 @@ class FindingsBuilder:
         fields: dict[str, Any] = {
             "code": codes[0],
             "code_count": len(keys),
+            "packs_zh": f"追溯码{codes[0]}" + (f"等{len(keys)}个包装" if len(keys) > 1 else ""),
             "bill": bill or "—",
             "order": order or "—",
             "buyer": buyer or "—",

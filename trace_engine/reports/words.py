@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from trace_engine.events.findings import UNITS_ZH
+
 
 class Word(NamedTuple):
     """One term in both languages."""
@@ -23,8 +25,8 @@ FAMILIES: dict[str, Word] = {
 
 EVIDENCE: dict[str, Word] = {
     "custody": Word("流转", "Custody"),
-    "code": Word("码状态", "Code state"),
-    "region": Word("地域", "Region"),
+    "code": Word("追溯码", "Code state"),
+    "region": Word("区域", "Region"),
     "price": Word("价格", "Price"),
     "quantity": Word("数量", "Quantity"),
     "category": Word("品类", "Category"),
@@ -118,17 +120,8 @@ REJECT_KINDS: dict[str, Word] = {
 
 # What detectors count in: as units of observed value and threshold stand in findings.
 UNITS: dict[str, Word] = {
-    "hops": Word("次倒手", "hops"),
-    "crossings": Word("次跨省", "province crossings"),
-    "sales": Word("次销售", "sales"),
-    "events": Word("个事件", "events"),
-    "days": Word("天", "days"),
-    "packs": Word("盒", "packs"),
-    "codes": Word("个码", "codes"),
-    "km": Word("公里", "km"),
-    "unlicensed parties": Word("个无证主体", "unlicensed parties"),
-    "km/h": Word("公里/小时", "km/h"),
-    "CNY": Word("元", "CNY"),
+    **{en: Word(zh, en) for en, zh in UNITS_ZH.items()},
+    "crossings": Word(UNITS_ZH["crossings"], "province crossings"),
 }
 
 

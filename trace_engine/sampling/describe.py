@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trace_engine.events.findings import UNITS_ZH
 from trace_engine.sampling.parameters import SamplingParameters
 from trace_engine.sampling.targets import HOSPITAL, ONLINE
 
@@ -52,8 +53,16 @@ def most_telling(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     return (first + later)[:TOLD]
 
 
-def _value(number: float | None) -> str:
-    return "-" if number is None else f"{number:g}"
+def _value(number: float | None, unit: str) -> str:
+    """Return a number as a sheet shows it, with its unit: ``24.4天``, ``1680 km/h``."""
+    if number is None:
+        return "-"
+    return f"{round(number, 2 if abs(number) < 1000 else 0):.9g}{unit.rstrip()}"
+
+
+def _unit_zh(finding: Mapping[str, Any]) -> str:
+    unit = finding.get("unit") or ""
+    return UNITS_ZH.get(unit, unit)
 
 
 def risk_reason(
@@ -61,17 +70,20 @@ def risk_reason(
 ) -> tuple[str, str]:
     """Return why a target was chosen, in Chinese and English, naming its strongest findings."""
     parts_zh = [
-        f"{f['title_zh'] or f['detector']}（观测值{_value(f['observed'])}，"
-        f"阈值{_value(f['threshold'])}，涉及{f['code_count'] or 0}个追溯码，线索{f['finding_id']}）"
+        f"{f['title_zh'] or f['detector']}"
+        f"（观测值{_value(f['observed'], _unit_zh(f))}，"
+        f"阈值{_value(f['threshold'], _unit_zh(f))}，"
+        f"涉及{f['code_count'] or 0}个追溯码，线索{f['finding_id']}）"
         for f in findings
     ]
     parts_en = [
-        f"{f['title_en'] or f['detector']} (observed {_value(f['observed'])}, "
-        f"threshold {_value(f['threshold'])}, {f['code_count'] or 0} codes, "
-        f"finding {f['finding_id']})"
+        f"{f['title_en'] or f['detector']} "
+        f"(observed {_value(f['observed'], ' ' + (f.get('unit') or ''))}, "
+        f"threshold {_value(f['threshold'], ' ' + (f.get('unit') or ''))}, "
+        f"{f['code_count'] or 0} code(s), finding {f['finding_id']})"
         for f in findings
     ]
-    zh = f"风险得分{score:.3f}（{tier}级），本品种相关发现{total}条：" + "；".join(parts_zh)
+    zh = f"风险得分{score:.3f}（{tier}级），本品种相关线索{total}条：" + "；".join(parts_zh)
     en = f"score {score:.3f} (tier {tier}), {total} finding(s) here: " + "; ".join(parts_en)
     return zh, en
 
