@@ -203,3 +203,10 @@ def test_progress_counts_every_row(tmp_path: Path) -> None:
     seen: list[int] = []
     summary = simulate(5_000, 1, tmp_path, progress=seen.append)
     assert sum(seen) == summary.events
+
+
+def test_what_too_small_a_market_cannot_judge_is_left_out_and_counted(tmp_path: Path) -> None:
+    summary = simulate(5_000, 12, tmp_path)
+    left_out = summary.cases_left_out["abnormal_low_price"]
+    assert left_out > 0
+    assert "abnormal_low_price" not in summary.scheme_cases

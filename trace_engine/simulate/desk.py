@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate.cities import distances
@@ -60,18 +61,18 @@ class Desk:
         """Return a second of a day's office hours (9:00 to 17:00)."""
         return day * DAY + 9 * HOUR + self.number(0, 8 * HOUR)
 
-    def drug(self, channel: int, having: str | None = None, popular: bool = False) -> int:
-        """Return a drug sold in a channel, by demand; ``having`` a class; or a ``popular`` one."""
+    def drug(
+        self, channel: int, having: str | None = None, among: npt.NDArray[np.bool_] | None = None
+    ) -> int:
+        """Return a drug sold in a channel, by demand; ``having`` a class; or ``among`` some."""
         cdf = self.market.channel_drugs[channel]
         weight = np.diff(cdf, prepend=0.0)
         if having is None:
             weight = np.where(self.market.drug_ephedrine, 0.0, weight)
         else:
             weight = weight * np.array([having in c for c in self.market.drug_classes])
-        if popular:
-            # So few that each has the honest sales that make a market price.
-            number = max(1, self.market.sellers_planned // 1000)
-            weight = np.where(weight >= np.sort(weight)[-number], weight, 0.0)
+        if among is not None:
+            weight = np.where(among, weight, 0.0)
         return int(self.rng.choice(len(weight), p=weight / weight.sum()))
 
     def codes(self, drug: int, count: int) -> list[int]:

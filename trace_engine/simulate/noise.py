@@ -120,11 +120,16 @@ def mistakes(
 def misread(
     market: Market, rng: np.random.Generator, codes: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint64]:
-    """Return numbers of misread forms of ``codes``: no structure of a trace code any more."""
+    """Return numbers of misread forms of ``codes``: no structure of a trace code any more.
+
+    Of GS1 codes the GTIN is misread: a serial may hold letters and have any length up to 20, so
+    that nobody could tell a misread one.
+    """
     texts = code_numbers.code_texts(codes, market.gtins, market.other_codes).to_pylist()
     out = np.empty(len(codes), np.uint64)
     for i, text in enumerate(texts):
-        place = int(rng.integers(8, len(text) - 1))
+        gs1 = text.startswith("(01)")
+        place = int(rng.integers(4, 18) if gs1 else rng.integers(8, len(text) - 1))
         way = int(rng.integers(0, 4))
         if way == 0:
             text = text[:place] + text[place + 1 :]  # a digit lost
@@ -132,8 +137,11 @@ def misread(
             text = text[:place] + text[place] + text[place:]  # a digit doubled
         elif way == 2:
             text = text[:place] + "OISB"[int(rng.integers(0, 4))] + text[place + 1 :]
+        elif gs1:
+            digit = (int(text[place]) + int(rng.integers(1, 10))) % 10
+            text = text[:place] + str(digit) + text[place + 1 :]  # the check digit tells
         else:
-            text = str(int(rng.integers(1, 8))) + text[1:]  # another header or application
+            text = str(int(rng.integers(1, 8))) + text[1:]  # another header
         out[i] = code_numbers.OTHER_BASE + len(market.other_codes)
         market.other_codes.append(text)
     return out

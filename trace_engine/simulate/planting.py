@@ -87,10 +87,10 @@ def _deal(desk: Desk, cast: Cast) -> list[list[SchemeKind]]:
     return hands
 
 
-def plant_schemes(desk: Desk, truth: Truth) -> None:
-    """Plant all schemes of the catalogue."""
+def plant_schemes(desk: Desk, truth: Truth) -> list[tuple[int, int]]:
+    """Plant all schemes of the catalogue but dumping; return who is to dump, and how many cases."""
     cast = choose_cast(desk)
-    scene = Scene(desk, truth, cast)
+    scene = Scene(desk, truth, cast, [])
     for ring in range(len(cast.rings)):
         _share(scene, ring, list(RING_SCHEMES))
     for seller, hand in zip(cast.shops, _deal(desk, cast), strict=True):
@@ -104,6 +104,7 @@ def plant_schemes(desk: Desk, truth: Truth) -> None:
     for plant in QUALITY_SCHEMES:
         for _ in range(each):
             plant(desk, truth)
+    return scene.dumping
 
 
 def _share(scene: Scene, who: int, plants: list[Plant]) -> None:

@@ -18,6 +18,7 @@ from trace_engine.simulate.market import Market
 from trace_engine.simulate.planting import plant_schemes
 from trace_engine.simulate.registry_files import party_ids, write_registry
 from trace_engine.simulate.rows import Rows
+from trace_engine.simulate.schemes.dumping import ROWS, MarketPrices, plant_dumping
 from trace_engine.simulate.truth import Truth
 from trace_engine.simulate.truth_files import write_truth
 from trace_engine.simulate.write import FORMATS, Spool, Texts, write_events
@@ -40,6 +41,7 @@ class Summary:
     sellers: int
     guilty_sellers: int
     scheme_cases: dict[str, int]  # by detector
+    cases_left_out: dict[str, int]  # by detector: too small a market for it to judge
     benign_cases: dict[str, int]  # by kind
     touched_codes: int
     seconds: float
@@ -88,19 +90,33 @@ def simulate(
     codes = 0
 
     desk = Desk(market, planted)
-    plant_schemes(desk, truth)
+    dumping = plant_schemes(desk, truth)
     spool.add(_inside(market, desk.rows()))
     desk = Desk(market, benign)
     plant_benign(desk, truth, round(events / EVENTS_PER_CODE))
     spool.add(_inside(market, desk.rows()))
     codes += len(truth.touched) + sum(len(b.codes) for b in truth.benign)
 
-    while spool.rows < events:
-        missing = events - spool.rows
-        wanted = min(BLOCK_CODES, int(missing / EVENTS_PER_CODE * 1.05) + 40)
-        rows, packs = _honest(market, honest, wanted, truth, missing)
-        spool.add(rows)
-        codes += packs
+    prices = MarketPrices(market)
+
+    def trade(until: int) -> int:
+        """Add honest lives until the spool holds that many rows; return the number of packs."""
+        packs = 0
+        while spool.rows < until:
+            missing = until - spool.rows
+            wanted = min(BLOCK_CODES, int(missing / EVENTS_PER_CODE * 1.05) + 40)
+            rows, more = _honest(market, honest, wanted, truth, prices, missing)
+            spool.add(rows)
+            packs += more
+        return packs
+
+    codes += trade(events - ROWS * sum(cases for _, cases in dumping))
+    before, desk = len(truth.touched), Desk(market, planted)
+    left_out = plant_dumping(desk, truth, prices, dumping)
+    if len(truth.touched) > before:
+        spool.add(_inside(market, desk.rows()))
+    codes += len(truth.touched) - before
+    codes += trade(events)
 
     ids = party_ids(market)
     texts = Texts(market, ids)
@@ -115,6 +131,7 @@ def simulate(
         sellers=len(market.sellers),
         guilty_sellers=len(market.guilty),
         scheme_cases=truth.cases_by_detector(),
+        cases_left_out={"abnormal_low_price": left_out} if left_out else {},
         benign_cases=truth.benign_by_kind(),
         touched_codes=len(truth.touched),
         seconds=round(time.perf_counter() - began, 3),
@@ -127,7 +144,12 @@ def _inside(market: Market, rows: Rows) -> Rows:
 
 
 def _honest(
-    market: Market, rng: np.random.Generator, packs: int, truth: Truth, limit: int
+    market: Market,
+    rng: np.random.Generator,
+    packs: int,
+    truth: Truth,
+    prices: MarketPrices,
+    limit: int,
 ) -> tuple[Rows, int]:
     """Return at most about ``limit`` rows of honest packs with habits and mistakes; and packs."""
     block = honest_block(market, rng, draw_lots(market, rng, packs))
@@ -141,5 +163,6 @@ def _honest(
     block.rows, block.pack, block.step = block.rows.take(keep), block.pack[keep], block.step[keep]
     rows, step = noise.mistakes(market, rng, block, truth)
     noise.habits(market, rows, step)
+    prices.add(rows, step)
     rows = Rows.concat([rows, noise.retries(rows)])
     return _inside(market, rows), int((inside[:pack_count] > 0).sum())

@@ -39,6 +39,7 @@ class Scene(NamedTuple):
     desk: Desk
     truth: Truth
     cast: Cast
+    dumping: list[tuple[int, int]]  # seller, cases: planted once honest prices are known
 
 
 Plant = Callable[[Scene, int, int], None]  # scene, seller (or number of the ring), cases

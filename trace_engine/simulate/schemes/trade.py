@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from trace_engine.simulate.desk import Desk, Event
-from trace_engine.simulate.flows import retail_price
 from trace_engine.simulate.formulary import BANNED_ONLINE, FORMULARY
 from trace_engine.simulate.market import EPHEDRINE, MEDICAL, MEDICINE, ONLINE, RETAIL, Recall
 from trace_engine.simulate.rows import NONE
@@ -46,23 +45,8 @@ def price_inversion(scene: Scene, seller: int, cases: int) -> None:
 
 
 def abnormal_low_price(scene: Scene, seller: int, cases: int) -> None:
-    """Dumping: 45 to 65 % of the market's price, in a popular drug with many honest sales.
-
-    Shape: press case of 126 against 179 CNY (0.70) and below.
-    """
-    desk, truth = scene.desk, scene.truth
-    m = desk.market
-    for _ in range(cases):
-        online = m.shop_of[seller] >= 0
-        drug = desk.drug(ONLINE if online else RETAIL, popular=True)
-        codes = desk.codes(drug, desk.number(1, 5))
-        day, batch = desk.supply(codes, drug, seller, desk.day(55, after_begin=45))
-        typical = float(retail_price(m, seller, drug, 1.0)) / float(m.retail_factor[seller])
-        events: list[Event] = []
-        for code in codes:
-            price = round(typical * (0.45 + 0.20 * float(desk.rng.random())))
-            events += desk.sell([code], seller, desk.till(day + desk.number(1, 12)), batch, price)
-        truth.add("abnormal_low_price", [(seller, SUBJECT)], codes, events)
+    """Note who dumps: it takes a market price to undercut (see ``schemes.dumping``)."""
+    scene.dumping.append((seller, cases))
 
 
 def quota_per_sale(scene: Scene, seller: int, cases: int) -> None:
