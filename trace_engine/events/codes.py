@@ -63,6 +63,9 @@ _PLAUSIBLE = re.compile(r"[!-~]{8,64}")
 # A national code with a character lost, added or misread: it begins like one (the header 8 and the
 # rest of the identifier) and has about its length, but is not 20 digits.
 _DAMAGED_NATIONAL = re.compile(r"8[0-9]{6}[!-~]{10,16}")
+# A GS1 code that is none: it begins as only GS1 codes do, with the bracketed identifier of a GTIN
+# or SSCC, but its elements do not hold (a GTIN of 13 or 15 digits, or with a letter).
+_DAMAGED_GS1 = re.compile(r"\(0[012]\).*")
 _DATE = re.compile(r"[0-9]{2}(?:0[1-9]|1[0-2])(?:[0-2][0-9]|3[01])")
 
 
@@ -110,8 +113,8 @@ def _sscc_or_headless(text: str) -> ParsedCode:
 
 
 def _other(text: str) -> ParsedCode:
-    plausible = _PLAUSIBLE.fullmatch(text) and not _DAMAGED_NATIONAL.fullmatch(text)
-    problem = 0 if plausible else CODE_STRUCTURE
+    damaged = _DAMAGED_NATIONAL.fullmatch(text) or _DAMAGED_GS1.fullmatch(text)
+    problem = 0 if _PLAUSIBLE.fullmatch(text) and not damaged else CODE_STRUCTURE
     # GS1 identities begin with a bracket: no other code's may, or the two could share a key.
     identity = f"\\{text}" if text.startswith(("(", "\\")) else text
     return ParsedCode(CodeSystem.OTHER, identity, "", problem)
