@@ -64,7 +64,13 @@ def add_today(
 
     ``used``: pages used, cells listed. Returns the row that found no page, or the length.
     """
+    bin_number = 0
+    page = np.int32(0)
     for i in range(begin, keys.shape[0]):
+        # Codes of one bill follow each other, with one price.
+        if i > begin and keys[i] == keys[i - 1] and values[i] == values[i - 1]:
+            today[page, bin_number % PAGE] += 1
+            continue
         bin_number = bin_of(values[i])
         page = pages[keys[i], bin_number // PAGE]
         if page < 0:

@@ -162,8 +162,16 @@ def _judge(
     ``known`` (keys, 3): median bin and price of the day, once computed, and MAD; negative before.
     """
     m = 0
+    low = False  # whether the row before fired, and with which score
+    score = 0.0
     for i in range(keys.shape[0]):
         key = keys[i]
+        if i > 0 and key == keys[i - 1] and price[i] == price[i - 1]:
+            if low:
+                fired[m], median[m], z[m] = i, known[key, 1], score
+                m += 1
+            continue
+        low = False
         if summary[key, 0] < minimum or summary[key, 0] == 0:
             continue
         if known[key, 0] < 0.0:
@@ -176,7 +184,8 @@ def _judge(
         if known[key, 2] < 0.0:
             known[key, 2] = deviation_bins(pages, counts, summary, key, at) * BIN_WIDTH
         score = _NORMAL * (math.log(float(price[i])) - centre_of(at)) / known[key, 2]
-        if score <= robust_z:
+        low = score <= robust_z
+        if low:
             fired[m], median[m], z[m] = i, known[key, 1], score
             m += 1
     return m

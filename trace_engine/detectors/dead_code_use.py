@@ -13,8 +13,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from trace_engine.core import signals
+from trace_engine.core.kernel import kernel
 from trace_engine.detectors._shared import ROLE_OF
 from trace_engine.detectors.base import (
     Detector,
@@ -41,6 +43,39 @@ _SALES[
     ]
 ] = True
 _ACTS = ~np.isin(ROLE_OF, [int(Role.NONE), int(Role.VOID)])
+_AFTER_DEAD, _MISSING_DAY = np.uint32(signals.AFTER_DEAD), np.int32(MISSING_DAY)
+_DAY = np.int64(DAY)
+
+
+@kernel
+def _select(
+    sales: npt.NDArray[np.bool_],
+    acts: npt.NDArray[np.bool_],
+    kind: npt.NDArray[np.int8],
+    time: npt.NDArray[np.int64],
+    expiry: npt.NDArray[np.int32],
+    production: npt.NDArray[np.int32],
+    signal: npt.NDArray[np.uint32],
+    rows: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> int:
+    """Write the rows that fire; return how many. ``counts``: acts, sales without expiry."""
+    m = 0
+    for i in range(len(kind)):
+        act, sale = acts[kind[i]], sales[kind[i]]
+        counts[0] += act
+        fires = (signal[i] & _AFTER_DEAD) != 0
+        if sale:
+            if expiry[i] == _MISSING_DAY:
+                counts[1] += 1
+            elif time[i] >= (np.int64(expiry[i]) + 1) * _DAY:
+                fires = True
+        if act and production[i] != _MISSING_DAY and time[i] < np.int64(production[i]) * _DAY:
+            fires = True
+        if fires:
+            rows[m] = i
+            m += 1
+    return m
 
 
 class DeadCodeUse(Detector[Parameters]):
@@ -72,16 +107,19 @@ class DeadCodeUse(Detector[Parameters]):
     def judge(self, data: Slice, parameters: Parameters) -> Verdict:
         """Judge the events of the slice; there is nothing to set."""
         b = data.batch
-        day = (b.time // DAY).astype(np.int32)
-        acts = _ACTS[b.kind]
-        past = np.where(b.expiry != MISSING_DAY, day - b.expiry, 0)
-        early = np.where(b.production != MISSING_DAY, b.production - day, 0)
-        expired = _SALES[b.kind] & (past > 0)
-        unborn = acts & (early > 0)
-        dead = (data.custody.signal & np.uint32(signals.AFTER_DEAD)) != 0
-        rows = np.flatnonzero(dead | expired | unborn)
-        choice = np.where(dead[rows], 0, np.where(expired[rows], 1, 2))
-        observed = np.choose(choice, [np.ones(len(rows)), past[rows], early[rows]])
+        rows, counts = np.empty(len(data), np.int64), np.zeros(2, np.int64)
+        signal = data.custody.signal
+        m = _select(
+            _SALES, _ACTS, b.kind, b.time, b.expiry, b.production, signal, rows, counts
+        )  # fmt: skip
+        rows = rows[:m].copy()
+        day = b.time[rows] // DAY
+        past = np.where(b.expiry[rows] != MISSING_DAY, day - b.expiry[rows], 0)
+        early = np.where(b.production[rows] != MISSING_DAY, b.production[rows] - day, 0)
+        dead = (signal[rows] & _AFTER_DEAD) != 0
+        expired = _SALES[b.kind[rows]] & (past > 0)
+        choice = np.where(dead, 0, np.where(expired, 1, 2))
+        observed = np.choose(choice, [np.ones(len(rows)), past, early])
         # Without a giver (a production receipt, say) the receiver is answerable.
         subject = np.where(b.source[rows] >= 0, b.source[rows], b.target[rows])
         counterparty = np.where(b.source[rows] >= 0, b.target[rows], np.int32(-1))
@@ -95,8 +133,8 @@ class DeadCodeUse(Detector[Parameters]):
             counterparty=counterparty,
             extra={"reason_zh": _REASON_ZH[choice], "reason_en": _REASON_EN[choice]},
         )
-        undated = int(np.count_nonzero(_SALES[b.kind] & (b.expiry == MISSING_DAY)))
-        return Verdict(hits, int(np.count_nonzero(acts)), {"no_expiry": undated} if undated else {})
+        judged, undated = counts.tolist()
+        return Verdict(hits, judged, {"no_expiry": undated} if undated else {})
 
 
 _SEVERITY = np.array([0.8, 0.7, 0.5], np.float32)

@@ -28,8 +28,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from trace_engine.detectors._shared import has_role
+from trace_engine.core.kernel import kernel
+from trace_engine.detectors._shared import ROLE_OF, has_role
 from trace_engine.detectors.base import (
     Detector,
     Evidence,
@@ -53,6 +55,37 @@ _NEEDS_LICENCE[
         EnterpriseType.PHARMACY,
     ]
 ] = True
+
+_SHIP, _RECEIVE, _PERSON_SALE = int(Role.SHIP), int(Role.RECEIVE), int(Role.PERSON_SALE)
+
+
+@kernel
+def _select(
+    role_of: npt.NDArray[np.int8],
+    unlicensed: npt.NDArray[np.bool_],
+    kind: npt.NDArray[np.int8],
+    source: npt.NDArray[np.int32],
+    target: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> int:
+    """Write the rows with an unlicensed party; return how many. ``counts``: judged, no giver."""
+    m = 0
+    for i in range(len(kind)):
+        role = role_of[kind[i]]
+        if role != _SHIP and role != _RECEIVE and role != _PERSON_SALE:
+            continue
+        giver, receiver = source[i], target[i]
+        if giver < 0:
+            counts[1] += 1
+            continue
+        counts[0] += 1
+        traded = role != _PERSON_SALE and receiver >= 0 and receiver != giver
+        if unlicensed[giver] or (traded and unlicensed[receiver]):
+            rows[m] = i
+            m += 1
+    return m
+
 
 _GIVER, _BOUGHT_FROM, _SOLD_TO = 0, 1, 2
 _CASE_ZH = np.array(["无证经营", "从无证单位购进", "向无证单位销售"])
@@ -95,28 +128,26 @@ class UnlicensedParty(Detector[Parameters]):
     def judge(self, data: Slice, parameters: Parameters) -> Verdict:
         """Judge the parties of a slice."""
         batch, view = data.batch, data.registry
-        trade = has_role(batch, (Role.SHIP, Role.RECEIVE, Role.PERSON_SALE))
-        total = int(np.count_nonzero(trade))
         if not view.has("enterprises"):
+            trade = has_role(batch, (Role.SHIP, Role.RECEIVE, Role.PERSON_SALE))
+            total = int(np.count_nonzero(trade))
             return Verdict(skipped={"no_registry": total} if total else {})
-        judged = trade & (batch.source >= 0)
         # One entry more, for the party -1: unknown is not unlicensed.
         registered = np.append(view.party_known, True)
         numberless = np.append(_NEEDS_LICENCE[view.party_type] & ~view.party_licensed, False)
         unlicensed = ~registered | numberless
-        receives = has_role(batch, (Role.RECEIVE,))
-        person = has_role(batch, (Role.PERSON_SALE,))
-        other = np.where((batch.target == batch.source) | person, -1, batch.target)
-        giver = judged & unlicensed[batch.source]
-        bought_from = giver & receives & (other >= 0)
-        sold_to = judged & ~giver & unlicensed[other]
-        rows = np.flatnonzero(giver | sold_to)
-        case = np.where(sold_to[rows], _SOLD_TO, np.where(bought_from[rows], _BOUGHT_FROM, _GIVER))
-        source, receiver = batch.source[rows], other[rows].astype(np.int32)
+        rows, counts = np.empty(len(data), np.int64), np.zeros(2, np.int64)
+        m = _select(ROLE_OF, unlicensed, batch.kind, batch.source, batch.target, rows, counts)
+        rows = rows[:m].copy()
+        role = ROLE_OF[batch.kind[rows]]
+        source, target = batch.source[rows], batch.target[rows]
+        receiver = np.where((target == source) | (role == _PERSON_SALE), np.int32(-1), target)
+        bought_from = (role == _RECEIVE) & (receiver >= 0)
+        case = np.where(~unlicensed[source], _SOLD_TO, np.where(bought_from, _BOUGHT_FROM, _GIVER))
         culprit = np.where(case == _SOLD_TO, receiver, source).astype(np.int32)
         reason = registered[culprit].astype(np.int64)
         severity = np.array([0.8, 0.6])[reason] + 0.1 * (case == _BOUGHT_FROM)
-        no_giver = total - int(np.count_nonzero(judged))
+        judged, no_giver = counts.tolist()
         return Verdict(
             hits=hits_of(
                 data,
@@ -135,6 +166,6 @@ class UnlicensedParty(Detector[Parameters]):
                     "reason_en": _REASON_EN[reason],
                 },
             ),
-            judged=total - no_giver,
+            judged=judged,
             skipped={"no_giver": no_giver} if no_giver else {},
         )
