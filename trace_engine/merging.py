@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
-from trace_engine.core.custody import WAITING
 from trace_engine.core.eventlog import LOG_COLUMNS, MemoryChunk
 from trace_engine.core.kernel import kernel
+from trace_engine.core.movements import WAITING
 from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.core.voids import shard_of

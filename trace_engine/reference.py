@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.custody import Settings
+from trace_engine.core.movements import Settings
 from trace_engine.core.owners import PARTY
 from trace_engine.core.packing import Reference
 from trace_engine.core.records import Records

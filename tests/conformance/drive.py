@@ -15,7 +15,7 @@ from tests.reference.state import Enriched, Waiting
 from tests.reference.story import run
 from tests.reference.world import Settings, World
 from trace_engine.core import signals
-from trace_engine.core.custody import Settings as KernelSettings
+from trace_engine.core.movements import Settings as KernelSettings
 from trace_engine.core.owners import PARTY
 from trace_engine.core.packing import Reference
 from trace_engine.core.shards import CodeShards

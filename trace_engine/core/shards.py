@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.codetable import EPOCH_2000, SHARDS, CodeTable, place_in_shards
-from trace_engine.core.custody import WAITING, Settings
+from trace_engine.core.movements import WAITING, Settings
 from trace_engine.core.ordering import Late, run_shard
 from trace_engine.core.packing import EVENT, RESULT, Columns, Reference, pack, unpack
 from trace_engine.core.records import Records

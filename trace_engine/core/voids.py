@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from trace_engine.core import signals as sig
 from trace_engine.core.codetable import NO_SEQ, SHARDS, Table, find, find_or_add, mix
-from trace_engine.core.custody import Settings
 from trace_engine.core.kernel import kernel
+from trace_engine.core.movements import Settings
 from trace_engine.core.packing import Columns, Reference
 from trace_engine.core.records import Records
 from trace_engine.core.shards import SPREAD, CodeShards, Runner, columns_of
@@ -94,13 +94,14 @@ def step_with_voids(
     story = _Story(log, batch, rows, last_seq[last_seq >= 0], seq_base)
     replay = _Replay(story, voided, dict(zip(codes.tolist(), last_seq.tolist(), strict=True)))
     first = story.run(replay.left_out, arrays, parties, settings, last_day, run)
-    targets = replay.find_targets(first.custody, batch, rows)
+    targets = replay.find_targets(first, batch, rows)
     results = [first]
     for number in range(replay.most_voids):
         replay.void(targets, number)
         results.append(story.run(replay.left_out, arrays, parties, settings, last_day, run))
     voided.update(int(s) for s in story.seq[[t for t, _, _ in targets]])
     final = results[-1]
+    replay.put_in_order(results)
     _adopt(shards, final.shards, codes, story, replay.last_of(codes), last_seq)
     return replay.join(custody, results, rows, targets, clock_day)
 
@@ -142,9 +143,24 @@ def _shard_of(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
 class _Run:
     """One replay: its shards and what custody said, rows as in the story."""
 
-    def __init__(self, shards: CodeShards, custody: Custody) -> None:
+    def __init__(
+        self, shards: CodeShards, custody: Custody, left_out: npt.NDArray[np.bool_]
+    ) -> None:
         self.shards = shards
         self.custody = custody
+        self.left_out = left_out
+
+    def chains(self) -> list[list[int]]:
+        """Return the places of each code's events, in the order this replay gave them."""
+        previous = self.custody.previous
+        follows = {int(p): i for i, p in enumerate(previous) if p >= 0 and not self.left_out[i]}
+        chains = []
+        for start in np.flatnonzero((previous < 0) & ~self.left_out).tolist():
+            chain = [start]
+            while chain[-1] in follows:
+                chain.append(follows[chain[-1]])
+            chains.append(chain)
+        return chains
 
 
 class _Story:
@@ -183,7 +199,7 @@ class _Story:
         custody = shards.step_columns(
             self.columns, 0, last_day, arrays, parties, settings, run, ~left_out
         )
-        return _Run(shards, custody)
+        return _Run(shards, custody, left_out.copy())
 
 
 class _Replay:
@@ -199,20 +215,15 @@ class _Replay:
         self.unmatched: list[int] = []
 
     def find_targets(
-        self, first: Custody, batch: EventBatch, rows: Int64
+        self, first: _Run, batch: EventBatch, rows: Int64
     ) -> list[tuple[int, int, int]]:
         """Return (place of the target, number of the void among its code's, place of the void)."""
         story = self.story
         voids_key = np.zeros(len(story.seq), np.uint64)
         voids_key[story.place_of_row] = batch.voids[rows]
-        follows = {int(p): i for i, p in enumerate(first.previous) if p >= 0}
-        starts = np.flatnonzero((first.previous < 0) & ~self.left_out)
         targets: list[tuple[int, int, int]] = []
-        for start in starts.tolist():
-            chain = [start]
-            while chain[-1] in follows:
-                chain.append(follows[chain[-1]])
-            self.order[int(story.columns.code[start])] = chain
+        for chain in first.chains():
+            self.order[int(story.columns.code[chain[0]])] = chain
             gone: set[int] = set()
             seen: dict[int, int] = {}
             count = 0
@@ -237,8 +248,22 @@ class _Replay:
             if count == number:
                 self.left_out[target] = True
 
+    def put_in_order(self, results: list[_Run]) -> None:
+        """Order each code's events between two voids as the replay that counts there did."""
+        place_in: list[dict[int, int]] = [
+            {place: k for chain in result.chains() for k, place in enumerate(chain)}
+            for result in results
+        ]
+        for chain in self.order.values():
+            chain.sort(
+                key=lambda place: (
+                    self.round_of[place],
+                    place_in[int(self.round_of[place])].get(place, -1),
+                )
+            )
+
     def last_of(self, codes: npt.NDArray[np.uint64]) -> Int64:
-        """Return the place of each code's latest event of the slice, by the first replay."""
+        """Return the place of each code's latest event of the slice."""
         latest = []
         for code in codes.tolist():
             chain = self.order[code]
@@ -258,7 +283,8 @@ class _Replay:
         places = story.place_of_row
         rounds = np.minimum(self.round_of[places], len(results) - 1)
         base = len(custody.results)
-        events, records = [custody.events], [custody.results]
+        events: list[Any] = []
+        records: list[Any] = []
         for number, result in enumerate(results):
             mine = rounds == number
             for name in SPREAD:
@@ -270,10 +296,10 @@ class _Replay:
             events.append(result.custody.events)
             records.append(result.custody.results)
             base += len(result.custody.results)
-        custody.events, custody.results = np.concatenate(events), np.concatenate(records)
+        custody.replayed = np.concatenate(events), np.concatenate(records)
         row_of = dict(zip(places.tolist(), rows.tolist(), strict=True))
         for chain in self.order.values():
-            # Voided events stay on the path: it is that of the first replay, then the log's.
+            # Voided events stay on the path.
             before = self.before.get(int(story.columns.code[chain[0]]), -1)
             for place in chain:
                 if not story.in_slice[place]:

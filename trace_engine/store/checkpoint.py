@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from trace_engine import __version__
 from trace_engine.core.codetable import LINE
-from trace_engine.core.custody import WAITING
 from trace_engine.core.eventlog import LOG_COLUMNS, MemoryChunk
+from trace_engine.core.movements import WAITING
 from trace_engine.detectors.base import Hits
 from trace_engine.events.batch import COLUMN_TYPES, STRING_COLUMNS, EventBatch, Interner
 from trace_engine.store.eventlog import read_ipc, write_ipc
