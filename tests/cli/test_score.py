@@ -185,3 +185,18 @@ def test_warmup(cli: Run) -> None:
     done = cli("warmup")
     assert done.code == 0
     assert "kernels ready" in done.out
+
+
+def test_a_gs1_code_is_found_however_it_is_written(cli: Run, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(
+        "code,event_type,event_time,actor_id,to_id\n"
+        "(01)06901234567892(21)ABC123,201,2025-03-01,A,B\n"
+        "010690123456789221ABC123\x1d17260101,102,2025-03-02,B,\n"
+    )
+    assert cli("score", path, "--out", tmp_path / "out").code == 0
+    for code in ("010690123456789221ABC123", "(01)06901234567892(21)ABC123"):
+        done = cli("explain", tmp_path / "out", "--code", code, "--lang", "en")
+        assert done.code == 0, done.err
+        assert "2025-03-01" in done.out
+        assert "2025-03-02" in done.out

@@ -63,7 +63,8 @@ def _scan(
         if "code" not in raw.batch.schema.names:
             continue
         text = as_text(raw.batch.column("code"), "code").cast(pa.string())
-        mask = pc.fill_null(pc.match_substring(text, code), False)
+        # However a GS1 code is written, its serial number stands in it as it is.
+        mask = pc.fill_null(pc.match_substring(text, code.rpartition(")")[2]), False)
         if pc.any(mask).as_py():
             picked = RawBatch(raw.batch.filter(mask), raw.path, raw.first_row)
             batch = engine.encoder.encode(picked).batch
