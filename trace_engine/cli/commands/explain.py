@@ -92,11 +92,12 @@ def _code(folder: Path, findings: pa.Table, value: str) -> list[str]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from trace_engine.reports.cases import parse_evidence, path_of
     from trace_engine.events.codes import parse_code
+    from trace_engine.reports.cases import parse_evidence, path_of
     from trace_engine.reports.explain import code_text
 
-    value = parse_code(value).identity or value  # with or without brackets and separators: one code
+    # With or without brackets and separators, it is one code.
+    value = parse_code(value).identity or value
     lists = findings.column("codes").combine_chunks()
     rows = pc.list_parent_indices(lists).filter(pc.equal(pc.list_flatten(lists), value))
     named = pc.or_kleene(
