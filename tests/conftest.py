@@ -1,6 +1,6 @@
 """Settings shared by all tests.
 
-``HYPOTHESIS_PROFILE=thorough`` looks at forty times as many random histories, and at new ones.
+``HYPOTHESIS_PROFILE=thorough`` looks at ten times as many random histories, and at new ones.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ _CALM = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_
 settings.register_profile(
     "default", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_CALM
 )
-settings.register_profile("thorough", max_examples=2400, deadline=None, suppress_health_check=_CALM)
+settings.register_profile("thorough", max_examples=600, deadline=None, suppress_health_check=_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
