@@ -124,11 +124,14 @@ def dead_code_use(history: History) -> list[RawHit]:
     for row in history:
         event = row.event
         sale = event.role == Role.PERSON_SALE or event.kind in ENTERPRISE_SALES
-        expired = sale and event.expiry is not None and event.day > event.expiry
+        # A clock may be off: the day it was at least, and the day it was at most.
+        skew = 0 if event.date_only else history.settings.clock_skew_minutes * MINUTE
+        at_least, at_most = (event.time - skew) // DAY, (event.time + skew) // DAY
+        expired = sale and event.expiry is not None and at_least > event.expiry
         unborn = (
             event.role not in (Role.NONE, Role.VOID)
             and event.production is not None
-            and event.day < event.production
+            and at_most < event.production
         )
         if not (row.has(s.AFTER_DEAD) or expired or unborn):
             continue
@@ -136,7 +139,7 @@ def dead_code_use(history: History) -> list[RawHit]:
         if not row.has(s.AFTER_DEAD):
             assert event.expiry is not None or event.production is not None
             observed = (
-                event.day - (event.expiry or 0) if expired else (event.production or 0) - event.day
+                at_least - (event.expiry or 0) if expired else (event.production or 0) - at_most
             )
         hits.append(answered("dead_code_use", row, observed))
     return hits

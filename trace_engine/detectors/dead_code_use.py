@@ -4,7 +4,8 @@ Fires on (a) any movement or sale of a code that was destroyed, scrapped or samp
 shipment, receipt or sale of one that was recalled (goods on their way back after a recall may move),
 where it is certainly later; (b) a sale (201, 207, 209, 212, 321, 322, 323) on a day after the expiry
 date (a month-only expiry lasts to the end of that month); (c) any event on a day before the production
-date. observed: (a) 1, (b) days past expiry, (c) days before production; threshold 0. Severity (a) 0.8,
+date. For (b) and (c) the clock of a timed event may be off by ``general.clock_skew_minutes`` either
+way. observed: (a) 1, (b) days past expiry, (c) days before production; threshold 0. Severity (a) 0.8,
 (b) 0.7, (c) 0.5.
 """
 
@@ -27,7 +28,7 @@ from trace_engine.detectors.base import (
     Verdict,
     hits_of,
 )
-from trace_engine.events.batch import DAY, MISSING_DAY
+from trace_engine.events.batch import DAY, MINUTE, MISSING_DAY
 from trace_engine.events.kinds import EventKind, Role
 
 _SALES = np.zeros(len(EventKind), np.bool_)
@@ -55,6 +56,7 @@ def _select(
     time: npt.NDArray[np.int64],
     expiry: npt.NDArray[np.int32],
     production: npt.NDArray[np.int32],
+    skew: np.int64,
     signal: npt.NDArray[np.uint32],
     rows: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
@@ -65,12 +67,14 @@ def _select(
         act, sale = acts[kind[i]], sales[kind[i]]
         counts[0] += act
         fires = (signal[i] & _AFTER_DEAD) != 0
+        off = np.int64(0) if time[i] % _DAY == 0 else skew
         if sale:
             if expiry[i] == _MISSING_DAY:
                 counts[1] += 1
-            elif time[i] >= (np.int64(expiry[i]) + 1) * _DAY:
+            elif time[i] - off >= (np.int64(expiry[i]) + 1) * _DAY:
                 fires = True
-        if act and production[i] != _MISSING_DAY and time[i] < np.int64(production[i]) * _DAY:
+        born = np.int64(production[i]) * _DAY
+        if act and production[i] != _MISSING_DAY and time[i] + off < born:
             fires = True
         if fires:
             rows[m] = i
@@ -93,7 +97,7 @@ class DeadCodeUse(Detector[Parameters]):
     needs: ClassVar[tuple[str, ...]] = ("expiry_date", "production_date")
     false_positives = (
         "Returns and destruction of expired or recalled goods; month-only expiry; date-only bills of "
-        "the same day; destruction after scrapping."
+        "the same day; clocks a few minutes off; destruction after scrapping."
     )
     sentence_zh = (
         "{subject}于{time}对{drug}（批号{batch_no}）{packs_zh}进行出入库或销售，"
@@ -109,13 +113,17 @@ class DeadCodeUse(Detector[Parameters]):
         b = data.batch
         rows, counts = np.empty(len(data), np.int64), np.zeros(2, np.int64)
         signal = data.custody.signal
+        skew = np.int64(data.policy.general(data.first_day).clock_skew_minutes * MINUTE)
         m = _select(
-            _SALES, _ACTS, b.kind, b.time, b.expiry, b.production, signal, rows, counts
+            _SALES, _ACTS, b.kind, b.time, b.expiry, b.production, skew, signal, rows, counts
         )  # fmt: skip
         rows = rows[:m].copy()
-        day = b.time[rows] // DAY
-        past = np.where(b.expiry[rows] != MISSING_DAY, day - b.expiry[rows], 0)
-        early = np.where(b.production[rows] != MISSING_DAY, b.production[rows] - day, 0)
+        time = b.time[rows]
+        off = np.where(time % DAY == 0, 0, skew)
+        past = np.where(b.expiry[rows] != MISSING_DAY, (time - off) // DAY - b.expiry[rows], 0)
+        early = np.where(
+            b.production[rows] != MISSING_DAY, b.production[rows] - (time + off) // DAY, 0
+        )
         dead = (signal[rows] & _AFTER_DEAD) != 0
         expired = _SALES[b.kind[rows]] & (past > 0)
         choice = np.where(dead, 0, np.where(expired, 1, 2))

@@ -91,8 +91,19 @@ def group_hits(
     """Fill defaults from the log and order ``hits`` by group (see :class:`Hits`)."""
     seq = np.asarray(hits.seq, np.int64)
     at = log.columns(
-        ("code", "bill", "time", "source", "target", "drug", "batch_no", "price", "quantity",
-         "event_key"), seq,
+        (
+            "code",
+            "bill",
+            "time",
+            "source",
+            "target",
+            "drug",
+            "batch_no",
+            "price",
+            "quantity",
+            "event_key",
+        ),
+        seq,
     )
     code, bill = at["code"], at["bill"]
     time = at["time"] if hits.time is None else np.asarray(hits.time, np.int64)
