@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 AnyDetector = Detector[Any]
 
+HITS_AT_ONCE = 200_000  # hits turned into findings together where none are kept
+
 
 class Engine:
     """Scores events as they come. See ``docs/architecture.md`` for the parts it is made of.
@@ -59,7 +61,9 @@ class Engine:
     log
         Where accepted events are kept for evidence; in memory by default.
     keep_hits
-        Keep hits and the rows of keyed detectors, which :attr:`hits` and :meth:`merge` need.
+        Keep hits and the rows of keyed detectors, which :attr:`hits` and :meth:`merge` need. Without
+        them findings are made from many hits at once: :meth:`process` may return those of earlier
+        calls, and :attr:`findings` has them all.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Engine:
         self.kept_rows: dict[str, list[Rows]] = {name: [] for name in self.states}
         self.built_findings: list[pa.Table] = []
         self._built: pa.Table | None = None
+        self._waiting: list[tuple[str, Hits]] = []
         self.stopwatch = Stopwatch()
         self._pool: ThreadPoolExecutor | None = None
         self._parameters: dict[tuple[str, int], Any] = {}
@@ -160,13 +165,24 @@ class Engine:
             new += self._judge(batch, first, last)
         if not new:
             return FINDINGS.empty_table()
-        with self.stopwatch("findings"):
-            table = self.builder.build(new, self.data_begin or 0)
         if self.keep_hits:
             self.kept_hits += new
             self._built = None
-        else:
-            self.built_findings.append(table)
+            return self._build(new)
+        self._waiting += new
+        if sum(len(hits) for _, hits in self._waiting) < HITS_AT_ONCE:
+            return FINDINGS.empty_table()
+        return self._build_waiting()
+
+    def _build(self, hits: list[tuple[str, Hits]]) -> pa.Table:
+        with self.stopwatch("findings"):
+            return self.builder.build(hits, self.data_begin or 0)
+
+    def _build_waiting(self) -> pa.Table:
+        """Turn the hits held back into findings: many at once, as each look into the log costs."""
+        table = self._build(self._waiting)
+        self._waiting = []
+        self.built_findings.append(table)
         return table
 
     def finish(self) -> pa.Table:
@@ -311,14 +327,12 @@ class Engine:
     @property
     def findings(self) -> pa.Table:
         """All findings so far (schema FINDINGS), by time and id."""
+        if not self.keep_hits:
+            if self._waiting:
+                self._build_waiting()
+            return pa.concat_tables(self.built_findings or [FINDINGS.empty_table()])
         if self._built is None:
-            if self.keep_hits:
-                self._built = self.builder.build(self.kept_hits, self.data_begin or 0)
-            else:
-                tables = self.built_findings or [FINDINGS.empty_table()]
-                self._built = pa.concat_tables(tables)
-        elif not self.keep_hits:
-            self._built = pa.concat_tables(self.built_findings or [FINDINGS.empty_table()])
+            self._built = self._build(self.kept_hits)
         return self._built
 
     @property

@@ -136,9 +136,14 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
     _merge_shards(ours.shards, theirs.shards, t)
     ours.view.refresh()
     for chunk in theirs.log.chunks:
-        columns = {name: t.column(name, chunk.column(name)) for name in LOG_COLUMNS}
+        columns = {
+            name: t.column(name, values)
+            for name, values in chunk.columns(list(LOG_COLUMNS), None).items()
+        }
         every = np.arange(len(chunk))
-        strings = {n: pa.array(chunk.text(n, every), pa.string()) for n in STRING_COLUMNS}
+        strings = {
+            n: pa.array(c, pa.string()) for n, c in chunk.texts(STRING_COLUMNS, every).items()
+        }
         ours.log.add_chunk(MemoryChunk(columns, None, pa.table(strings)))
     ours.voided |= {s + t.seq_offset for s in theirs.voided}
     ours.identity.merge(theirs.identity)

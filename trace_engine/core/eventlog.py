@@ -8,7 +8,7 @@ columns and strings of a slice form one chunk; where chunks are kept is the log'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,8 @@ LARGEST_LOG = 0xFFFFFFFE  # event numbers are kept in 32 bits per code
 LONGEST_PATH = 200  # events of one code shown as its path (the latest ones)
 
 Int64 = npt.NDArray[np.int64]
+Columns = dict[str, npt.NDArray[Any]]
+Texts = dict[str, list[str | None]]
 
 
 class Chunk(Protocol):
@@ -47,12 +49,12 @@ class Chunk(Protocol):
 
     def __len__(self) -> int: ...
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a numeric column of ``LOG_COLUMNS``."""
+    def columns(self, names: Sequence[str], rows: Int64 | None) -> Columns:
+        """Return numeric columns of ``LOG_COLUMNS`` at ``rows`` (all for None)."""
         ...
 
-    def text(self, name: str, rows: Int64) -> list[str | None]:
-        """Return strings of a column of ``STRING_COLUMNS`` at ``rows``."""
+    def texts(self, names: Sequence[str], rows: Int64) -> Texts:
+        """Return strings of columns of ``STRING_COLUMNS`` at ``rows``."""
         ...
 
 
@@ -72,16 +74,18 @@ class MemoryChunk:
     def __len__(self) -> int:
         return len(self._columns["time"])
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a numeric column of ``LOG_COLUMNS``."""
-        return self._columns[name]
+    def columns(self, names: Sequence[str], rows: Int64 | None) -> Columns:
+        """Return numeric columns of ``LOG_COLUMNS`` at ``rows`` (all for None)."""
+        if rows is None:
+            return {name: self._columns[name] for name in names}
+        return {name: self._columns[name][rows] for name in names}
 
-    def text(self, name: str, rows: Int64) -> list[str | None]:
-        """Return strings of a column of ``STRING_COLUMNS`` at ``rows``."""
+    def texts(self, names: Sequence[str], rows: Int64) -> Texts:
+        """Return strings of columns of ``STRING_COLUMNS`` at ``rows``."""
         if self._batch is not None:
-            return self._batch.text(name, rows)
+            return {name: self._batch.text(name, rows) for name in names}
         assert self._strings is not None
-        return texts_at(self._strings[name], rows)
+        return {name: texts_at(self._strings[name], rows) for name in names}
 
 
 class EventLog:
@@ -141,27 +145,29 @@ class EventLog:
 
     def column(self, name: str, seqs: Int64) -> npt.NDArray[Any]:
         """Return a numeric column at the numbers ``seqs`` (shape ``(m,)``)."""
-        out = np.empty(len(seqs), LOG_COLUMNS[name])
-        for chunk, positions, rows in self._by_chunk(seqs):
-            out[positions] = self.chunks[chunk].column(name)[rows]
-        return out
+        return self.columns([name], seqs)[name]
 
-    def columns(self, names: Iterable[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
-        """Return several numeric columns at ``seqs``."""
-        parts = self._by_chunk(seqs)
+    def columns(self, names: Sequence[str], seqs: Int64) -> Columns:
+        """Return several numeric columns at ``seqs``. Each chunk is visited once."""
         out = {name: np.empty(len(seqs), LOG_COLUMNS[name]) for name in names}
-        for chunk, positions, rows in parts:
-            for name, values in out.items():
-                values[positions] = self.chunks[chunk].column(name)[rows]
+        for chunk, positions, rows in self._by_chunk(seqs):
+            for name, values in self.chunks[chunk].columns(names, rows).items():
+                out[name][positions] = values
         return out
 
     def text(self, name: str, seqs: Int64) -> list[str | None]:
         """Return strings at the numbers ``seqs``."""
-        out: list[str | None] = [None] * len(seqs)
+        return self.texts([name], seqs)[name]
+
+    def texts(self, names: Sequence[str], seqs: Int64) -> Texts:
+        """Return strings of several columns at ``seqs``. Each chunk is visited once."""
+        out: Texts = {name: [None] * len(seqs) for name in names}
         for chunk, positions, rows in self._by_chunk(seqs):
-            found = self.chunks[chunk].text(name, rows)
-            for position, value in zip(positions.tolist(), found, strict=True):
-                out[position] = value
+            places = positions.tolist()
+            for name, found in self.chunks[chunk].texts(names, rows).items():
+                column = out[name]
+                for place, value in zip(places, found, strict=True):
+                    column[place] = value
         return out
 
     def paths(self, seqs: Int64, longest: int | None = LONGEST_PATH) -> tuple[Int64, Int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,56 +59,63 @@ class FindingsBuilder:
             some = standing(some, data_begin)
             if len(some):
                 by_detector.setdefault(detector_id, []).append(some)
-        rows: list[dict[str, Any]] = []
+        grouped: list[tuple[AnyDetector, Grouped]] = []
         for detector_id in sorted(by_detector):
             parts = by_detector[detector_id]
             joined = parts[0] if len(parts) == 1 else concat_hits(parts)
             detector = self.detectors[detector_id]
-            grouped = group_hits(
-                joined,
-                self.log,
-                self.view,
-                self.vocabulary,
-                receiver_answers=detector.answerable == "receiver",
+            receiver_answers = detector.answerable == "receiver"
+            grouped.append(
+                (
+                    detector,
+                    group_hits(
+                        joined,
+                        self.log,
+                        self.view,
+                        self.vocabulary,
+                        receiver_answers=receiver_answers,
+                    ),
+                )
             )
-            rows.extend(self._rows(detector, grouped))
+        rows = self._rows(grouped)
         rows.sort(key=lambda row: (row["event_time"], row["finding_id"]))
         return pa.Table.from_pylist(rows, schema=FINDINGS)
 
-    def _rows(self, detector: AnyDetector, g: Grouped) -> list[dict[str, Any]]:
-        first = g.starts[:-1]
-        counts = np.diff(g.starts)
-        by_code = detector.key == "code"
-        lead = first  # one hit stands for the group in sentences: that of the first code
-        lead_seq = g.seq[lead]
-        bills = self.log.text("bill_code", lead_seq)
-        orders = self.log.text("order_code", lead_seq)
-        buyers = self.log.text("buyer_id", lead_seq)
-        flags = self.log.column("flags", lead_seq)
-        if by_code:
-            offsets, numbers = self.log.paths(lead_seq)
-            paths = path_events(numbers, self.log, self.vocabulary, self.view)
-        else:
-            offsets, paths = np.zeros(len(first) + 1, np.int64), []
-        rested_on = self._event_ids(g, counts)
+    def _rows(self, grouped: list[tuple[AnyDetector, Grouped]]) -> list[dict[str, Any]]:
+        """Build all rows; what they need of the log is fetched for all of them at once."""
+        if not grouped:
+            return []
+        # One hit stands for its group in sentences: the first, that of the first code by text.
+        leads = np.concatenate([g.seq[g.starts[:-1]] for _, g in grouped])
+        texts = self.log.texts(["bill_code", "order_code", "buyer_id"], leads)
+        flags = self.log.column("flags", leads)
+        by_code = np.concatenate([np.full(len(g.starts) - 1, d.key == "code") for d, g in grouped])
+        offsets, numbers = self.log.paths(leads[by_code])
+        events = path_events(numbers, self.log, self.vocabulary, self.view)
+        path_of = np.cumsum(by_code) - 1
+        rested_on = self._event_ids([g for _, g in grouped])
         rows = []
-        for i, (start, count) in enumerate(zip(first.tolist(), counts.tolist(), strict=True)):
-            members = slice(start, start + count)
-            path = paths[offsets[i] : offsets[i + 1]]
-            rows.append(
-                self._row(
-                    detector,
-                    g,
-                    members,
-                    int(lead[i]),
-                    path,
-                    bills[i],
-                    orders[i],
-                    buyers[i],
-                    bool(flags[i] & DATE_ONLY),
-                    rested_on[i],
+        lead = 0
+        for detector, g in grouped:
+            for start, stop in pairwise(g.starts.tolist()):
+                path: list[PathEvent] = []
+                if by_code[lead]:
+                    at = path_of[lead]
+                    path = events[offsets[at] : offsets[at + 1]]
+                rows.append(
+                    self._row(
+                        detector,
+                        g,
+                        slice(start, stop),
+                        path,
+                        texts["bill_code"][lead],
+                        texts["order_code"][lead],
+                        texts["buyer_id"][lead],
+                        bool(flags[lead] & DATE_ONLY),
+                        rested_on[lead],
+                    )
                 )
-            )
+                lead += 1
         return rows
 
     def _row(
@@ -115,7 +123,6 @@ class FindingsBuilder:
         detector: AnyDetector,
         g: Grouped,
         members: slice,
-        lead: int,
         path: list[PathEvent],
         bill: str | None,
         order: str | None,
@@ -123,7 +130,7 @@ class FindingsBuilder:
         date_only: bool,
         event_ids: set[str],
     ) -> dict[str, Any]:
-        v, view = self.vocabulary, self.view
+        v, view, lead = self.vocabulary, self.view, members.start
         subject, counterparty = int(g.subject[lead]), int(g.counterparty[lead])
         keys = np.unique(g.code[members])
         codes = sorted(v.code_text(int(k)) for k in keys)[:MAXIMUM_CODES]
@@ -218,22 +225,25 @@ class FindingsBuilder:
             "policy_version": self.policy_version,
         }
 
-    def _event_ids(
-        self,
-        g: Grouped,
-        counts: npt.NDArray[np.int64],
-    ) -> list[set[str]]:
+    def _event_ids(self, grouped: list[Grouped]) -> list[set[str]]:
         """Ids of the events each group rests on (at most ``MAXIMUM_CODES`` hits of each)."""
-        seqs = [g.seq]
-        owners = [np.repeat(np.arange(len(counts)), counts)]
-        if g.related is not None:
-            more = g.related.reshape(len(g.seq), -1)
-            seqs.append(more.reshape(-1))
-            owners.append(np.repeat(owners[0], more.shape[1]))
-        number, owner = np.concatenate(seqs), np.concatenate(owners)
-        number, owner = number[number >= 0], owner[number >= 0]
-        out: list[set[str]] = [set() for _ in counts]
-        for group, text in zip(owner.tolist(), self.log.text("event_id", number), strict=True):
+        seqs: list[npt.NDArray[np.int64]] = []
+        owners: list[npt.NDArray[np.int64]] = []
+        groups = 0
+        for g in grouped:
+            counts = np.diff(g.starts)
+            owner = groups + np.repeat(np.arange(len(counts)), counts)
+            seqs.append(g.seq)
+            owners.append(owner)
+            if g.related is not None:
+                more = g.related.reshape(len(g.seq), -1)
+                seqs.append(more.reshape(-1))
+                owners.append(np.repeat(owner, more.shape[1]))
+            groups += len(counts)
+        number, of_group = np.concatenate(seqs), np.concatenate(owners)
+        number, of_group = number[number >= 0], of_group[number >= 0]
+        out: list[set[str]] = [set() for _ in range(groups)]
+        for group, text in zip(of_group.tolist(), self.log.text("event_id", number), strict=True):
             if len(out[group]) < MAXIMUM_CODES:
                 out[group].add(str(text))
         return out

@@ -45,8 +45,8 @@ def path_events(
         "price", "quantity",
     )  # fmt: skip
     columns = {name: values.tolist() for name, values in log.columns(names, seqs).items()}
-    event_ids = log.text("event_id", seqs)
-    bills = log.text("bill_code", seqs)
+    texts = log.texts(["event_id", "bill_code"], seqs)
+    event_ids, bills = texts["event_id"], texts["bill_code"]
     parties = vocabulary.parties
     events: list[PathEvent] = []
     for i in range(len(seqs)):

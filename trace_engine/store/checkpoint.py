@@ -178,9 +178,13 @@ def _tables(engine: Engine) -> dict[str, pa.Table]:
         words = getattr(engine.vocabulary, name).values
         tables[f"words-{name}"] = pa.table({"word": pa.array(words, pa.string())})
     for i, chunk in enumerate(engine.log.chunks):
-        columns: dict[str, Any] = {n: pa.array(chunk.column(n)) for n in LOG_COLUMNS}
+        columns: dict[str, Any] = {
+            n: pa.array(c) for n, c in chunk.columns(list(LOG_COLUMNS), None).items()
+        }
         every = np.arange(len(chunk))
-        columns |= {n: pa.array(chunk.text(n, every), pa.string()) for n in STRING_COLUMNS}
+        columns |= {
+            n: pa.array(c, pa.string()) for n, c in chunk.texts(STRING_COLUMNS, every).items()
+        }
         tables[f"log-{i}"] = pa.table(columns)
     for i, piece in enumerate(engine.buffer.pieces):
         columns = {n: pa.array(getattr(piece, n)) for n in COLUMN_TYPES}

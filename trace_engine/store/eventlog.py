@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,13 @@ def read_ipc(path: Path) -> pa.Table:
 
 
 class FolderChunk:
-    """A chunk in two files, mapped into memory when first asked for."""
+    """A chunk in two files, mapped only while something is read: what is mapped counts as used."""
 
     def __init__(self, folder: Path, number: int, length: int) -> None:
         self._numbers = folder / f"{number:06d}-numbers.arrow"
         self._strings = folder / f"{number:06d}-strings.arrow"
         self._length = length
         self._remapped = False
-        self._mapped: dict[Path, pa.Table] = {}  # opened when first asked for
 
     def __len__(self) -> int:
         return self._length
@@ -46,24 +46,25 @@ class FolderChunk:
         write_ipc(self._numbers, pa.table(numbers))
         write_ipc(self._strings, batch.strings.select(STRING_COLUMNS))
 
-    def _table(self, path: Path) -> pa.Table:
-        if path not in self._mapped:
-            self._mapped[path] = read_ipc(path)
-        return self._mapped[path]
-
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a numeric column."""
-        column = read_ipc(self._numbers)[name]
-        found: npt.NDArray[Any] = (
-            column.chunk(0).to_numpy() if column.num_chunks else (np.empty(0, np.int64))
-        )
+    def columns(
+        self, names: Sequence[str], rows: npt.NDArray[np.int64] | None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return numeric columns at ``rows`` (all for None)."""
+        table = read_ipc(self._numbers)
+        found = {}
+        for name in names:
+            whole = table[name].combine_chunks().to_numpy(zero_copy_only=False)
+            found[name] = whole if rows is None else whole[rows]
         return found
 
-    def text(self, name: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
+    def texts(
+        self, names: Sequence[str], rows: npt.NDArray[np.int64]
+    ) -> dict[str, list[str | None]]:
         """Return strings at ``rows``."""
         if self._remapped:
-            rows = self.column("string_row")[rows]
-        return texts_at(self._table(self._strings)[name], rows)
+            rows = self.columns(["string_row"], rows)["string_row"]
+        table = read_ipc(self._strings)
+        return {name: texts_at(table[name], rows) for name in names}
 
 
 class FolderLog(EventLog):
