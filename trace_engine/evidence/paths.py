@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def path_events(
     texts = log.texts(["event_id", "bill_code"], seqs)
     event_ids, bills = texts["event_id"], texts["bill_code"]
     parties = vocabulary.parties
+    name_of = lru_cache(maxsize=None)(lambda p: view.party_name(p) if p >= 0 else "")
     events: list[PathEvent] = []
     for i in range(len(seqs)):
         info = _KIND[columns["kind"][i]]
@@ -64,8 +66,8 @@ def path_events(
                 "actor": parties.text(columns["actor"][i]),
                 "source": parties.text(source),
                 "target": parties.text(target),
-                "source_name": view.party_name(source) if source >= 0 else "",
-                "target_name": view.party_name(target) if target >= 0 else "",
+                "source_name": name_of(source),
+                "target_name": name_of(target),
                 "source_region": _place(regions, columns["source_region"][i], source, view),
                 "target_region": _place(regions, columns["target_region"][i], target, view),
                 "price": None if price < 0 else price / 100,

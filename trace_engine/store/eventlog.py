@@ -53,7 +53,9 @@ class FolderChunk:
         table = read_ipc(self._numbers)
         found = {}
         for name in names:
-            whole = table[name].combine_chunks().to_numpy(zero_copy_only=False)
+            column = table[name]
+            # A file of ours holds one chunk (none if empty); joining chunks would copy it.
+            whole = column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
             found[name] = whole if rows is None else whole[rows]
         return found
 
