@@ -115,7 +115,12 @@ class Engine:
         self._pool: ThreadPoolExecutor | None = None
         self._parameters: dict[tuple[str, int], Any] = {}
         self.builder = FindingsBuilder(
-            self.detectors, self.log, self.vocabulary, self.view, self.policy.version
+            self.detectors,
+            self.log,
+            self.vocabulary,
+            self.view,
+            self.policy.version,
+            self.encoder.pseudonyms.mask_identity_cards,
         )
 
     # ---- events in -----------------------------------------------------------------------------

@@ -245,7 +245,13 @@ class Code:
             self.hold(receiver)
             return
         current, below = state.current, state.below
-        if state.owner == receiver:
+        delivered_to_group = (
+            current is not None
+            and current.awaits_receipt
+            and state.owner is not None
+            and self.world.related(receiver, state.owner)
+        )
+        if state.owner == receiver or delivered_to_group:
             if current is not None and current.awaits_receipt:
                 current.awaits_receipt = False
                 before = state.owner_before

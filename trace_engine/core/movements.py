@@ -88,6 +88,12 @@ def enqueue(
 
 
 @leaf
+def current_bit(line: Record) -> np.uint8:
+    """Bit of the current hop in ``awaits_receipt`` and ``awaits_shipment``; 0 if there is none."""
+    return np.uint8(1 << (line.current & 7)) if line.current != 0 else np.uint8(0)
+
+
+@leaf
 def hop(
     line: Record,
     e: Record,
@@ -138,7 +144,7 @@ def take_back(line: Record, owners: Owners, receiver: np.int32) -> np.uint32:
     """Move ownership back to ``receiver`` without a hop; return the signals."""
     if receiver < 0:
         return np.uint32(0)
-    bit = np.uint8(1 << (line.current & 7)) if line.current != 0 else np.uint8(0)
+    bit = current_bit(line)
     if line.owner == receiver:
         line.awaits_receipt = np.uint8(line.awaits_receipt & ~bit)
         line.awaits_shipment = np.uint8(line.awaits_shipment & ~bit)
@@ -211,7 +217,7 @@ def ship(
         if receiver < 0 and line.sales == 0:
             line.holder = np.int32(-1)
         return signal
-    bit = np.uint8(1 << (line.current & 7)) if line.current != 0 else np.uint8(0)
+    bit = current_bit(line)
     if line.owner == receiver:
         line.awaits_shipment = np.uint8(line.awaits_shipment & ~bit)
         if price >= 0:
@@ -287,8 +293,12 @@ def receive(
     if giver == receiver:
         if line.owner < 0:
             push_owner(line, owners, receiver, False, False)
-    elif line.owner == receiver:
-        bit = np.uint8(1 << (line.current & 7)) if line.current != 0 else np.uint8(0)
+    elif line.owner == receiver or (
+        # Bought by one enterprise of a group and delivered to another: a head office's purchase.
+        (line.awaits_receipt & current_bit(line)) != 0
+        and related(parties, receiver, e.target_group, line.owner)
+    ):
+        bit = current_bit(line)
         if (line.awaits_receipt & bit) != 0:
             line.awaits_receipt = np.uint8(line.awaits_receipt & ~bit)
             if (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,10 @@ class FindingsBuilder:
         vocabulary: Vocabulary,
         view: RegistryView,
         policy_version: str,
+        mask: Callable[[str], str],
     ) -> None:
         self.detectors = detectors
+        self.mask = mask  # hides personal numbers where a bill or order number is expected
         self.log = log
         self.vocabulary = vocabulary
         self.view = view
@@ -88,10 +90,15 @@ class FindingsBuilder:
         # One hit stands for its group in sentences: the first, that of the first code by text.
         leads = np.concatenate([g.seq[g.starts[:-1]] for _, g in grouped])
         texts = self.log.texts(["bill_code", "order_code", "buyer_id"], leads)
+        for name in ("bill_code", "order_code"):
+            texts[name] = [text and self.mask(text) for text in texts[name]]
         flags = self.log.column("flags", leads)
         by_code = np.concatenate([np.full(len(g.starts) - 1, d.key == "code") for d, g in grouped])
         offsets, numbers = self.log.paths(leads[by_code])
         events = path_events(numbers, self.log, self.vocabulary, self.view)
+        for event in events:
+            if event["bill_code"]:
+                event["bill_code"] = self.mask(event["bill_code"])
         path_of = np.cumsum(by_code) - 1
         rested_on = self._event_ids([g for _, g in grouped])
         rows = []
