@@ -43,7 +43,9 @@ $(VENV)/.bench: $(VENV)/.dev
 demo: $(VENV)/.dev ## simulate a market, score it, write demo-output/report.html
 	$(BIN)/trace-engine demo --out $(OUT)
 
+# Kernels are compiled first and once: the workers then share them.
 test: $(VENV)/.dev ## run the tests
+	@$(BIN)/trace-engine warmup
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## lint, format, types, layers, spelling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,29 @@ def test_a_missing_command_is_told_in_both_languages(cli: Run) -> None:
 def test_errors_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("name\x1b[31m\x07.csv: wrong")
     assert capsys.readouterr().err == "error: name\ufffd[31m\ufffd.csv: wrong\n"
+
+
+def test_a_registry_without_files_is_refused_in_the_chosen_language(
+    cli: Run, tmp_path: Path
+) -> None:
+    row = "2026-03-05,retail_sale,81234567000010001234,S1"
+    (tmp_path / "scans.csv").write_text(
+        f"event_time,event_type,code,actor_id\n{row}\n", encoding="utf-8"
+    )
+    args = ["score", tmp_path / "scans.csv", "--out", tmp_path / "out", "--registry", tmp_path]
+    for words, lang in (("found no registry file", "en"), ("没有主数据文件", "zh")):
+        done = cli(*args, "--lang", lang)
+        assert done.code == 2
+        assert words in only_line(done.err)
+
+
+def test_warnings_of_threads_speak_the_chosen_language(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trace_engine.events.privacy import RandomKeyWarning
+
+    monkeypatch.setattr(bilingual, "_current", ["zh"])
+    thread = threading.Thread(target=root._show_warning, args=(RandomKeyWarning("no key"),))
+    thread.start()
+    thread.join()
+    assert only_line(capsys.readouterr().err).startswith("注意：未设置 TRACE_ENGINE_HASH_KEY")

@@ -15,6 +15,7 @@ from tests.ranking.builders import DETECTORS, Tables, by_id, exposure, finding, 
 from trace_engine.policy import PolicyError
 from trace_engine.ranking import RankingParameters, rank
 from trace_engine.ranking.ordering import PARTS, DetectorFacts, catalogue
+from trace_engine.ranking.reasons import expected_text
 from trace_engine.ranking.reference import section
 
 MARKET = {f"M{i:03d}": 1000 for i in range(100)}
@@ -294,6 +295,15 @@ def test_reasons_name_the_three_strongest_families_in_order():
         "repeated transfer: 4 (expected for its volume: 0) and 1 more rule(s)" in row["reasons_en"]
     )
     assert f"{row['contribution_code']:.2f} of the score" in row["reasons_en"]
+    assert f"得分贡献{row['contribution_code']:.2f}" in row["reasons_zh"]
+
+
+@pytest.mark.parametrize(
+    "expected, text",
+    [(0.0, "0"), (0.00086, "<0.01"), (0.013, "0.01"), (0.26, "0.3"), (9.94, "9.9"), (31.6, "32")],
+)
+def test_expected_counts_are_told_to_two_decimals(expected, text):
+    assert expected_text(expected) == text
 
 
 def test_tiers_follow_the_policy():

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import click
 
 LANGUAGES = ("zh", "en")
-_current: ContextVar[str] = ContextVar("trace_engine_language", default="en")
+# One process speaks one language, in all of its threads: a context variable would be unset in them.
+_current = ["en"]
 
 
 class Text(NamedTuple):
@@ -33,12 +33,12 @@ class Text(NamedTuple):
 
 def language() -> str:
     """Return ``"zh"`` or ``"en"``: the language of the running command."""
-    return _current.get()
+    return _current[0]
 
 
 def set_language(lang: str) -> None:
     """Make ``lang`` the language of the running command."""
-    _current.set(lang if lang in LANGUAGES else "en")
+    _current[0] = lang if lang in LANGUAGES else "en"
 
 
 def say(zh: str, en: str) -> str:

@@ -228,7 +228,8 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
     """Print a warning as one line, without the place in the source that Python adds."""
-    click.echo(say("注意：", "warning: ") + " ".join(str(message).split()), err=True)
+    text = say(getattr(message, "zh", str(message)), str(message))
+    click.echo(say("注意：", "warning: ") + " ".join(text.split()), err=True)
 
 
 def main() -> None:

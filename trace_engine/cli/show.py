@@ -124,7 +124,7 @@ def summary(result: Any, folder: str) -> None:
         (word, counts[name]) for word, name in zip(words, names, strict=True)
     ]
     rows += [
-        (say("涉嫌违规线索", "suspected violations"), families.get("suspected_violation", 0)),
+        (say("疑似违规线索", "suspected violations"), families.get("suspected_violation", 0)),
         (say("数据质量问题", "data-quality findings"), families.get("data_quality", 0)),
         (say("耗时（秒）", "seconds"), f"{sum(seconds.values()):.1f}   {stages}"),
     ]

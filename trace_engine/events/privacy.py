@@ -40,6 +40,12 @@ _IDENTITY_LENGTH = 18
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)  # ISO 7064 MOD 11-2
 
 
+class RandomKeyWarning(RuntimeWarning):
+    """No key was given: pseudonyms of this process equal those of no other."""
+
+    zh = f"未设置 {KEY_VARIABLE}：个人号码用随机密钥散列，各次运行的假名互不相同"
+
+
 @lru_cache(maxsize=1)
 def default_key() -> bytes:
     """Return the key of the environment, or a random one for this process with a warning."""
@@ -49,7 +55,7 @@ def default_key() -> bytes:
     warnings.warn(
         f"{KEY_VARIABLE} is not set: personal numbers are hashed with a random key, "
         "so pseudonyms will differ between runs",
-        RuntimeWarning,
+        RandomKeyWarning,
         stacklevel=2,
     )
     return secrets.token_bytes(32)

@@ -35,8 +35,10 @@ REASONS = 3
 
 
 def expected_text(value: float) -> str:
-    """Return a count with as many digits as it deserves."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
+    """Return an expected count with as many digits as it deserves, at most two decimals."""
+    if value >= 10 or value <= 0:
+        return f"{max(value, 0.0):.0f}"
+    return f"{value:.1f}" if value >= 0.1 else f"{value:.2f}" if value >= 0.01 else "<0.01"
 
 
 def write_reasons(
@@ -71,13 +73,14 @@ def write_reasons(
         else:
             title_zh, title_en = titles[pairs.detector[row]]
             count, usual = pairs.count[row], expected_text(pairs.expected_count[row])
-            detail_zh = f"{title_zh}{count}条（按同等业务量预期{usual}条）"
+            usual_zh = usual.replace("<", "不足")
+            detail_zh = f"{title_zh}{count}条（按同等业务量预期{usual_zh}条）"
             detail_en = f"{title_en}: {count} (expected for its volume: {usual})"
             if rules > 1:
-                detail_zh += f"等{rules}类"
+                detail_zh += f"等{rules}类规则"
                 detail_en += f" and {rules - 1} more rule(s)"
         parts_zh, parts_en = said.setdefault(who, ([], []))
-        parts_zh.append(f"{FAMILY_ZH[names[which]]}：{detail_zh}，计{share:.2f}分")
+        parts_zh.append(f"{FAMILY_ZH[names[which]]}：{detail_zh}，得分贡献{share:.2f}")
         parts_en.append(f"{FAMILY_EN[names[which]]}, {share:.2f} of the score: {detail_en}")
     for who, (parts_zh, parts_en) in said.items():
         zh[who], en[who] = "；".join(parts_zh), "; ".join(parts_en)

@@ -63,7 +63,10 @@ class Registry:
             return registry
         folder = Path(folder)
         if not folder.is_dir():
-            raise RegistryError(f"{folder}: found no such folder, expected a registry folder")
+            raise RegistryError(
+                f"{folder}: found no such folder, expected a registry folder",
+                f"{folder}：没有这个主数据文件夹",
+            )
         labels: dict[str, str] = {}
         for name in sorted(SCHEMAS):
             path = find_file(folder, name)
@@ -72,7 +75,10 @@ class Registry:
                 labels[name] = path.name
         if not labels:
             names = ", ".join(f"{name}.csv" for name in SCHEMAS)
-            raise RegistryError(f"{folder}: found no registry file, expected any of {names}")
+            raise RegistryError(
+                f"{folder}: found no registry file, expected any of {names}",
+                f"{folder}：没有主数据文件，至少应有其中之一：{names}",
+            )
         registry._finish(labels)
         return registry
 

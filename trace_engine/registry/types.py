@@ -7,7 +7,14 @@ from enum import IntEnum
 
 
 class RegistryError(ValueError):
-    """The registry cannot be used. The message is one line: where, what was found and expected."""
+    """The registry cannot be used. The message is one line: where, what was found and expected.
+
+    ``zh`` is the same in Chinese where there is one.
+    """
+
+    def __init__(self, message: str, zh: str | None = None) -> None:
+        super().__init__(message)
+        self.zh = zh
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ def trend(days: Mapping[date, tuple[int, int]], lang: str) -> Trend:
     pitch = (chart.width - left) / len(starts)
     width = min(pitch * 0.7, 64)
     every = ceil(len(starts) / 16)
-    words = ("suspected", "data quality") if lang == "en" else ("涉嫌违规", "数据质量")
+    words = ("suspected", "data quality") if lang == "en" else ("疑似违规", "数据质量")
     bars = []
     for i, (start, (bad, data)) in enumerate(sums.items()):
         h_bad, h_data = ((base - top) * n / scale for n in (bad, data))

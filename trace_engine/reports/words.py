@@ -19,7 +19,7 @@ class Word(NamedTuple):
 
 
 FAMILIES: dict[str, Word] = {
-    "suspected_violation": Word("涉嫌违规", "Suspected violation"),
+    "suspected_violation": Word("疑似违规", "Suspected violation"),
     "data_quality": Word("数据质量", "Data quality"),
 }
 

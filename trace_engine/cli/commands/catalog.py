@@ -11,6 +11,29 @@ import click
 from trace_engine.cli.bilingual import Text, command, common, language, option, say
 from trace_engine.cli.show import plain
 
+# What a plug-in adds beyond these is shown as it wrote it.
+_WORDS_ZH = {
+    "code": "追溯码",
+    "buyer and class": "购买人、品类",
+    "drug and channel": "品种、渠道",
+    "order, bill, or buyer and seller; with class": "订单、单据或买卖双方，及品类",
+    "seller, drug and batch number": "销售企业、品种、批号",
+    "none": "逐条记录",
+    "platform_id or shop_id": "platform_id 或 shop_id",
+    "regions of scans (stated or registered)": "扫码地区（填报或登记）",
+    "registry.enterprises or from_region and to_region": (
+        "registry.enterprises 或 from_region、to_region"
+    ),
+    "retail sales": "零售记录",
+    "hours": "小时",
+    "minutes": "分钟",
+    "level": "级",
+    "ratio": "（比值）",
+    "share": "（占比）",
+    "robust z": "（稳健 z 值）",
+    "proposed": "建议值",
+}
+
 SHANGHAI = timezone(timedelta(hours=8))  # no daylight saving since 1991
 
 
@@ -71,17 +94,26 @@ def _parameters(policy: Any, cls: Any, day: int) -> list[dict[str, Any]]:
     return found
 
 
+def _word(text: str) -> str:
+    """Return a key, a need, a unit or a source in the language of the running command."""
+    if language() != "zh":
+        return text
+    from trace_engine.events.findings import UNITS_ZH
+
+    return _WORDS_ZH.get(text) or UNITS_ZH.get(text, text)
+
+
 def _print(entry: dict[str, Any]) -> None:
     zh = language() == "zh"
     family = {
-        "suspected_violation": say("涉嫌违规", "suspected violation"),
+        "suspected_violation": say("疑似违规", "suspected violation"),
         "data_quality": say("数据质量", "data quality"),
     }.get(entry["family"], entry["family"])
     title = f"{entry['title_zh']} {entry['title_en']}" if zh else entry["title_en"]
     click.echo(f"{entry['id']}  {title}  [{family}]")
     rows = [
-        (say("键", "key"), entry["key"]),
-        (say("所需数据", "needs"), ", ".join(entry["needs"])),
+        (say("按何判定", "key"), _word(entry["key"])),
+        (say("所需数据", "needs"), ", ".join(map(_word, entry["needs"]))),
         (say("依据", "basis"), entry["basis"]),
         (say("排除的误报", "kept out"), entry["false_positives"]),
     ]
@@ -93,9 +125,9 @@ def _print(entry: dict[str, Any]) -> None:
         value = parameter["value"]
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(
-            f"    · {parameter['name']} = {shown} {parameter['unit']}".rstrip()
+            f"    · {parameter['name']} = {shown} {_word(parameter['unit'])}".rstrip()
             + (f" — {about}" if about else "")
-            + say(f"（来源：{parameter['source']}）", f" (source: {parameter['source']})")
+            + say(f"（来源：{_word(parameter['source'])}）", f" (source: {parameter['source']})")
         )
 
 
