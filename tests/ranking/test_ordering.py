@@ -290,7 +290,7 @@ def test_reasons_name_the_three_strongest_families_in_order():
         "流转",
         "价格",
     ]
-    assert "异常状态码流通12条（按同等业务量预期0条）" in row["reasons_zh"]
+    assert "异常状态码流通12条（同等业务量预期0条）" in row["reasons_zh"]
     assert (
         "repeated transfer: 4 (expected for its volume: 0) and 1 more rule(s)" in row["reasons_en"]
     )

@@ -74,10 +74,10 @@ def write_reasons(
             title_zh, title_en = titles[pairs.detector[row]]
             count, usual = pairs.count[row], expected_text(pairs.expected_count[row])
             usual_zh = usual.replace("<", "不足")
-            detail_zh = f"{title_zh}{count}条（按同等业务量预期{usual_zh}条）"
+            detail_zh = f"{title_zh}{count}条（同等业务量预期{usual_zh}条）"
             detail_en = f"{title_en}: {count} (expected for its volume: {usual})"
             if rules > 1:
-                detail_zh += f"等{rules}类规则"
+                detail_zh += f"等{rules}类"
                 detail_en += f" and {rules - 1} more rule(s)"
         parts_zh, parts_en = said.setdefault(who, ([], []))
         parts_zh.append(f"{FAMILY_ZH[names[which]]}：{detail_zh}，得分贡献{share:.2f}")
