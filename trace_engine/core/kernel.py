@@ -114,6 +114,17 @@ def _use_folder(dispatcher: Any, folder: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1)
+def _warn_uncached() -> None:
+    """Say once that this version of numba keeps its cache in another way."""
+    warnings.warn(
+        "this version of numba does not let compiled kernels be kept: they are compiled again in "
+        "each process",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` without the GIL on first call and keep the result on disk."""
     return _compile(function)
@@ -140,8 +151,8 @@ def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
 
     dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
     folder = cache_folder()
-    if folder is not None:
-        _use_folder(dispatcher, folder)
+    if folder is not None and not _use_folder(dispatcher, folder):
+        _warn_uncached()
     return dispatcher  # type: ignore[no-any-return]
 
 

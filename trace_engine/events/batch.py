@@ -72,7 +72,7 @@ COLUMN_TYPES: dict[str, type[np.generic]] = {
     "shop": np.int32,  # Vocabulary.shops
     "voids": np.uint64,  # hash of voids_event_id (comparable with event_key); 0 none
     "event_key": np.uint64,  # hash of event_id, or of the whole content where there is none
-    "content_key": np.uint64,  # hash of the content but record_time; 0 = not computed
+    "content_key": np.uint64,  # hash of content no column here holds (rx_no, device_id, ...); 0 none
 }
 
 
