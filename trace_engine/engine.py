@@ -229,17 +229,27 @@ class Engine:
         self.clock_day = last_day
         self.counts["events"] += len(batch)
         with watch("detect"):
-            verdicts = self.map_all(lambda d: self._ask(d, data), self.detectors.values())
+            verdicts = self._verdicts(data)
         with watch("fold"):
             self.exposure.grow(len(self.vocabulary.parties))
             folds: list[Callable[[EventBatch, Any], None]] = [self.exposure.add, self.edges.add]
             self.map_all(lambda fold: fold(batch, custody), folds)
         hits = []
-        for detector, verdict in zip(self.detectors.values(), verdicts, strict=True):
-            self.coverage.add(detector.id, verdict)
+        for name, verdict in verdicts.items():
+            self.coverage.add(name, verdict)
             if verdict.hits is not None and len(verdict.hits):
-                hits.append((detector.id, verdict.hits))
+                hits.append((name, verdict.hits))
         return hits
+
+    def _verdicts(self, data: Slice) -> dict[str, Verdict]:
+        """Ask every detector, those that judge what others found last."""
+        verdicts: dict[str, Verdict] = {}
+        for last in (False, True):
+            asked = [d for d in self.detectors.values() if d.after_others == last]
+            found = self.map_all(lambda d: self._ask(d, data), asked)
+            verdicts.update(zip((d.id for d in asked), found, strict=True))
+            data.hits = {n: v.hits for n, v in verdicts.items() if v.hits is not None}
+        return verdicts
 
     def catch_up(self, day: int) -> list[tuple[str, Hits]]:
         """Let what fell due by the beginning of ``day`` be reported, without new events."""
@@ -291,6 +301,7 @@ class Engine:
             first_day=first_day,
             last_day=last_day,
             data_begin=self.data_begin or 0,
+            log=self.log,
         )
 
     def _admit(self, batch: EventBatch, first_day: int) -> EventBatch:

@@ -16,14 +16,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
-from trace_engine.core.eventlog import LOG_COLUMNS, MemoryChunk
+from trace_engine.core.eventlog import MemoryChunk
 from trace_engine.core.kernel import kernel
 from trace_engine.core.movements import WAITING
 from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.core.voids import shard_of
 from trace_engine.detectors.base import Hits, Rows
-from trace_engine.events.batch import NATIONAL_LIMIT, STRING_COLUMNS, EventBatch, Vocabulary
+from trace_engine.events.batch import (
+    INTERNERS,
+    NATIONAL_LIMIT,
+    NO_CODE,
+    STRING_COLUMNS,
+    EventBatch,
+    Vocabulary,
+)
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
@@ -42,6 +49,10 @@ _INTERNER_OF = {
     "batch_no": "batches",
     "platform": "platforms",
     "shop": "shops",
+    "device": "devices",
+    "operator": "operators",
+    "pharmacist": "pharmacists",
+    "doctor": "doctors",
 }
 
 
@@ -57,7 +68,9 @@ class Translation:
     def between(cls, theirs: Vocabulary, ours: Vocabulary, seq_offset: int) -> Translation:
         """Give every word of ``theirs`` a number in ``ours``."""
         ids = {}
-        for name in ("parties", "drugs", "batches", "platforms", "shops"):
+        for name in INTERNERS:
+            if name == "codes":
+                continue
             mine = getattr(ours, name).ids(getattr(theirs, name).values)
             ids[name] = np.append(mine, np.int32(-1)).astype(np.int32)
         codes = ours.codes.ids(theirs.codes.values).astype(np.uint64) + np.uint64(NATIONAL_LIMIT)
@@ -65,7 +78,7 @@ class Translation:
 
     def column(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Translate a column by its name; columns without numbers of ours come back as they are."""
-        if name == "code":
+        if name in ("code", "parent"):
             return self.keys(values)
         if name in ("seq", "previous"):
             return np.where(values >= 0, values + self.seq_offset, values)
@@ -78,7 +91,7 @@ class Translation:
     def keys(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """Translate keys of codes; those of national codes are the same everywhere."""
         out = keys.copy()
-        other = keys >= NATIONAL_LIMIT
+        other = (keys >= NATIONAL_LIMIT) & (keys != NO_CODE)
         out[other] = self.codes[(keys[other] - np.uint64(NATIONAL_LIMIT)).astype(np.int64)]
         return out
 
@@ -88,6 +101,7 @@ class Translation:
         for name in ("code", *_INTERNER_OF):
             if hasattr(rows, name):
                 setattr(rows, name, self.column(name, getattr(rows, name)))
+        rows.optional = {name: self.column(name, c) for name, c in rows.optional.items()}
         if rows.origin is not None:
             rows.origin = rows.origin + np.int64(file_offset << 40)
         return rows
@@ -135,10 +149,9 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
     t = Translation.between(theirs.vocabulary, ours.vocabulary, len(ours.log))
     _merge_shards(ours.shards, theirs.shards, t)
     ours.view.refresh()
-    for chunk in theirs.log.chunks:
+    for number, chunk in enumerate(theirs.log.chunks):
         columns = {
-            name: t.column(name, values)
-            for name, values in chunk.columns(list(LOG_COLUMNS), None).items()
+            name: t.column(name, values) for name, values in theirs.log.every_column(number).items()
         }
         every = np.arange(len(chunk))
         strings = {

@@ -6,7 +6,9 @@ cause become one finding is not its matter.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.reference.categories import (
     online_banned_sale,
@@ -225,31 +227,45 @@ def unmatched_receipt(history: History) -> list[RawHit]:
     return hits
 
 
-REFERENCE: dict[str, Callable[[History], list[RawHit]]] = {
-    function.__name__: function
-    for function in (
-        abnormal_low_price,
-        cross_region_resale,
-        dead_code_use,
-        duplicate_sale,
-        impossible_travel,
-        malformed_code,
-        online_banned_sale,
-        ownership_cycle,
-        price_inversion,
-        quota_per_sale,
-        quota_rolling,
-        rapid_turnover,
-        recalled_sale,
-        remote_dispatch,
-        repeated_transfer,
-        reverse_flow,
-        sold_code_moves,
-        time_disorder,
-        unknown_product,
-        unlicensed_party,
-        unmatched_receipt,
-        unmatched_shipment,
-        unrecorded_source,
-    )
-}
+def _found() -> dict[str, Callable[[History], list[RawHit]]]:
+    """Return those of this module and of every module beside it that ends with ``DETECTORS``."""
+    found = {
+        function.__name__: function
+        for function in (
+            abnormal_low_price,
+            cross_region_resale,
+            dead_code_use,
+            duplicate_sale,
+            impossible_travel,
+            malformed_code,
+            online_banned_sale,
+            ownership_cycle,
+            price_inversion,
+            quota_per_sale,
+            quota_rolling,
+            rapid_turnover,
+            recalled_sale,
+            remote_dispatch,
+            repeated_transfer,
+            reverse_flow,
+            sold_code_moves,
+            time_disorder,
+            unknown_product,
+            unlicensed_party,
+            unmatched_receipt,
+            unmatched_shipment,
+            unrecorded_source,
+        )
+    }
+    folder = Path(__file__).parent
+    for path in sorted(folder.glob("*.py")):
+        if path.stem in ("__init__", "detectors"):
+            continue
+        module = importlib.import_module(f"tests.reference.{path.stem}")
+        for name, function in getattr(module, "DETECTORS", {}).items():
+            assert name not in found, f"{name} is told twice"
+            found[name] = function
+    return found
+
+
+REFERENCE: dict[str, Callable[[History], list[RawHit]]] = _found()

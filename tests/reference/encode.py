@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tests.reference.events import Event, plain_key
 from trace_engine.events import batch as columns
-from trace_engine.events.batch import COLUMN_TYPES, EventBatch, Vocabulary
+from trace_engine.events.batch import COLUMN_TYPES, OPTIONAL_COLUMNS, EventBatch, Vocabulary
 from trace_engine.registry.regions import load_regions
 
 
@@ -88,4 +88,25 @@ def batch_of(events: Sequence[Event], vocabulary: Vocabulary) -> EventBatch:
         },
         schema=pa.schema([(name, pa.string()) for name in columns.STRING_COLUMNS]),
     )
-    return EventBatch(**arrays, strings=strings)
+    optional_makers: dict[str, Callable[[Event], int]] = {
+        "parent": lambda e: int(columns.NO_CODE) if e.parent is None else code_key(e.parent),
+        "pack_level": lambda e: -1 if e.pack_level is None else e.pack_level,
+        "device": lambda e: identity(v.devices, e.device),
+        "operator": lambda e: identity(v.operators, e.operator),
+        "pharmacist": lambda e: identity(v.pharmacists, e.pharmacist),
+        "doctor": lambda e: identity(v.doctors, e.doctor),
+        "prescription": lambda e: same_key(e.rx),
+        "receivable": lambda e: -1 if e.receivable is None else e.receivable,
+        "temperature": lambda e: columns.MISSING_DAY if e.temperature is None else e.temperature,
+        "source_bill": lambda e: same_key(e.source_bill),
+        "invoice": lambda e: same_key(e.invoice),
+        "contact": lambda e: same_key(e.contact),
+        "address": lambda e: same_key(e.address),
+        "buyer_device": lambda e: same_key(e.buyer_device),
+    }
+    optional = {}
+    for name, (dtype, missing) in OPTIONAL_COLUMNS.items():
+        values = np.array([optional_makers[name](e) for e in events], dtype)
+        if (values != missing).any():
+            optional[name] = values
+    return EventBatch(**arrays, strings=strings, optional=optional)

@@ -69,6 +69,20 @@ class Event:
     prescription: bool = False
     voids: int | None = None
     code_problem: int = 0
+    parent: str | None = None
+    pack_level: int | None = None
+    device: str | None = None
+    operator: str | None = None
+    pharmacist: str | None = None
+    doctor: str | None = None
+    rx: object | None = None  # the prescription's number, or its hash
+    receivable: int | None = None
+    temperature: int | None = None  # thousandths of °C
+    source_bill: object | None = None  # (supplier, its bill), as ``bill`` of the supplier's upload
+    invoice: object | None = None
+    contact: object | None = None
+    address: object | None = None
+    buyer_device: object | None = None
     content: object = field(default=None, compare=False)
 
     @property
@@ -115,6 +129,11 @@ def expiry_of(text: Any) -> tuple[int, bool]:
 def fen(price: Any) -> int:
     """Return a CNY price in fen, rounded half up."""
     return int(float(price) * 100 + 0.5)
+
+
+def milli(degrees: Any) -> int | None:
+    """Return thousandths of a number, None for nothing."""
+    return None if degrees is None else round(float(degrees) * 1000)
 
 
 def identifier(code: str) -> str | None:
@@ -194,6 +213,24 @@ def event_of(row: Row, key: Callable[[str], int] = plain_key) -> Event:
         prescription=bool(get("rx_no")),
         voids=key(row["voids_event_id"]) if get("voids_event_id") else None,
         code_problem=code_problem(code),
+        parent=get("parent_code"),
+        pack_level=get("pack_level"),
+        device=get("device_id"),
+        operator=get("operator_id"),
+        pharmacist=get("pharmacist_id"),
+        doctor=get("doctor_id"),
+        rx=get("rx_no"),
+        receivable=get("receivable"),
+        temperature=milli(get("temperature")),
+        source_bill=(
+            (row["from_id"], row["from_bill_code"])
+            if get("from_id") and get("from_bill_code")
+            else None
+        ),
+        invoice=get("invoice_no"),
+        contact=get("contact_id"),
+        address=get("address_id"),
+        buyer_device=get("buyer_device_id"),
         content=content,
     )
 
@@ -260,6 +297,17 @@ def decode(batch: EventBatch, vocabulary: Vocabulary) -> list[Event]:
     def number(value: Any, missing: int) -> int | None:
         return None if int(value) == missing else int(value)
 
+    def optional(name: str, i: int) -> int:
+        column = batch.optional.get(name)
+        return int(columns.OPTIONAL_COLUMNS[name].missing if column is None else column[i])
+
+    def stated(name: str, i: int) -> int | None:
+        return number(optional(name, i), int(columns.OPTIONAL_COLUMNS[name].missing))
+
+    def parent(i: int) -> str | None:
+        key = stated("parent", i)
+        return None if key is None else vocabulary.code_text(key)
+
     ids = batch.strings.column("event_id").to_pylist()
     events = []
     for i in range(len(batch)):
@@ -298,6 +346,20 @@ def decode(batch: EventBatch, vocabulary: Vocabulary) -> list[Event]:
                 prescription=bool(flags & columns.PRESCRIPTION),
                 voids=number(batch.voids[i], 0),
                 code_problem=int(batch.code_problem[i]),
+                parent=parent(i),
+                pack_level=stated("pack_level", i),
+                device=text(vocabulary.devices, optional("device", i)),
+                operator=text(vocabulary.operators, optional("operator", i)),
+                pharmacist=text(vocabulary.pharmacists, optional("pharmacist", i)),
+                doctor=text(vocabulary.doctors, optional("doctor", i)),
+                rx=stated("prescription", i),
+                receivable=stated("receivable", i),
+                temperature=stated("temperature", i),
+                source_bill=stated("source_bill", i),
+                invoice=stated("invoice", i),
+                contact=stated("contact", i),
+                address=stated("address", i),
+                buyer_device=stated("buyer_device", i),
             )
         )
     return events

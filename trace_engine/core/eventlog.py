@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trace_engine.events.batch import EventBatch, texts_at
+from trace_engine.events.batch import OPTIONAL_COLUMNS, EventBatch, texts_at
 
 LOG_COLUMNS: dict[str, Any] = {
     "time": np.int64,
@@ -36,6 +36,9 @@ LOG_COLUMNS: dict[str, Any] = {
     "previous": np.int64,
 }
 
+# Kept where a slice has them (see EventBatch.optional).
+LOG_OPTIONAL = ("parent",)
+
 LARGEST_LOG = 0xFFFFFFFE  # event numbers are kept in 32 bits per code
 LONGEST_PATH = 200  # events of one code shown as its path (the latest ones)
 
@@ -49,8 +52,12 @@ class Chunk(Protocol):
 
     def __len__(self) -> int: ...
 
+    def has(self, name: str) -> bool:
+        """Return whether a column of ``LOG_OPTIONAL`` is held: if not, it is missing everywhere."""
+        ...
+
     def columns(self, names: Sequence[str], rows: Int64 | None) -> Columns:
-        """Return numeric columns of ``LOG_COLUMNS`` at ``rows`` (all for None)."""
+        """Return numeric columns at ``rows`` (all for None): of ``LOG_COLUMNS``, or held ones."""
         ...
 
     def texts(self, names: Sequence[str], rows: Int64) -> Texts:
@@ -74,8 +81,12 @@ class MemoryChunk:
     def __len__(self) -> int:
         return len(self._columns["time"])
 
+    def has(self, name: str) -> bool:
+        """Return whether a column of ``LOG_OPTIONAL`` is held."""
+        return name in self._columns
+
     def columns(self, names: Sequence[str], rows: Int64 | None) -> Columns:
-        """Return numeric columns of ``LOG_COLUMNS`` at ``rows`` (all for None)."""
+        """Return numeric columns at ``rows`` (all for None)."""
         if rows is None:
             return {name: self._columns[name] for name in names}
         return {name: self._columns[name][rows] for name in names}
@@ -114,6 +125,7 @@ class EventLog:
             )
         columns = {name: getattr(batch, name) for name in LOG_COLUMNS if name != "previous"}
         columns["previous"] = previous
+        columns |= {name: batch.optional[name] for name in LOG_OPTIONAL if name in batch.optional}
         self.add_chunk(self._keep(columns, batch))
         return base
 
@@ -149,11 +161,27 @@ class EventLog:
 
     def columns(self, names: Sequence[str], seqs: Int64) -> Columns:
         """Return several numeric columns at ``seqs``. Each chunk is visited once."""
-        out = {name: np.empty(len(seqs), LOG_COLUMNS[name]) for name in names}
-        for chunk, positions, rows in self._by_chunk(seqs):
-            for name, values in self.chunks[chunk].columns(names, rows).items():
+        out = {name: self._empty(name, len(seqs)) for name in names}
+        sometimes = [name for name in names if name not in LOG_COLUMNS]
+        for number, positions, rows in self._by_chunk(seqs):
+            chunk = self.chunks[number]
+            held = [n for n in names if n not in sometimes or chunk.has(n)] if sometimes else names
+            for name, values in chunk.columns(held, rows).items():
                 out[name][positions] = values
         return out
+
+    @staticmethod
+    def _empty(name: str, count: int) -> npt.NDArray[Any]:
+        if name in LOG_COLUMNS:
+            return np.empty(count, LOG_COLUMNS[name])
+        kind = OPTIONAL_COLUMNS[name]
+        return np.full(count, kind.missing, kind.dtype)
+
+    def every_column(self, number: int) -> Columns:
+        """Return all numeric columns that chunk ``number`` holds."""
+        chunk = self.chunks[number]
+        held = [name for name in LOG_OPTIONAL if chunk.has(name)]
+        return chunk.columns([*LOG_COLUMNS, *held], None)
 
     def text(self, name: str, seqs: Int64) -> list[str | None]:
         """Return strings at the numbers ``seqs``."""

@@ -7,19 +7,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from trace_engine.detectors.base import ROLE_OF
 from trace_engine.events.batch import EventBatch
-from trace_engine.events.kinds import INFO, EventKind, Role
+from trace_engine.events.kinds import EventKind, Role
 from trace_engine.policy import Policy
 from trace_engine.policy.categories import Categories
 from trace_engine.registry import RegistryView
 
 if TYPE_CHECKING:
     from trace_engine.detectors.base import Slice
-
-ROLE_OF: npt.NDArray[np.int8] = np.array([int(INFO[kind].role) for kind in EventKind], np.int8)
-"""Role by kind, shape ``(number of kinds,)``."""
 
 
 def has_role(batch: EventBatch, roles: Iterable[Role], but: Iterable[EventKind] = ()) -> Any:

@@ -46,8 +46,8 @@ from trace_engine.core.histogram import (
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, pair
 from trace_engine.core.signals import NEW_SALE
-from trace_engine.detectors._shared import ROLE_OF
 from trace_engine.detectors.base import (
+    ROLE_OF,
     Evidence,
     Family,
     Hits,

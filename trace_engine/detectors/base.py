@@ -14,7 +14,7 @@ Two shapes:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -23,13 +23,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.events.kinds import INFO, EventKind, Role
+
 if TYPE_CHECKING:
+    from trace_engine.core.eventlog import EventLog
     from trace_engine.core.signals import Custody
     from trace_engine.events.batch import EventBatch, Vocabulary
     from trace_engine.policy import Policy
     from trace_engine.registry import RegistryView
 
 Int64 = npt.NDArray[np.int64]
+
+ROLE_OF: npt.NDArray[np.int8] = np.array([int(INFO[kind].role) for kind in EventKind], np.int8)
+"""Role by kind, shape ``(number of kinds,)``."""
 
 
 class Family(StrEnum):
@@ -131,8 +137,32 @@ class Slice:
     last_day: int
     data_begin: int  # time (µs) of the first event this engine ever saw
 
+    log: EventLog | None = None  # None: a slice made by hand, without a past
+    # What other detectors found in this slice; only for those with ``after_others``.
+    hits: Mapping[str, Hits] = field(default_factory=dict)
+    _rows: dict[frozenset[Role], Int64] = field(default_factory=dict)
+
     def __len__(self) -> int:
         return len(self.batch)
+
+    def rows_of(self, *roles: Role) -> Int64:
+        """Return the rows of events with any of ``roles``, ascending; found once for all who ask."""
+        wanted = frozenset(roles)
+        found = self._rows.get(wanted)
+        if found is None:
+            of_kind = np.isin(ROLE_OF, [int(role) for role in wanted])
+            found = np.flatnonzero(of_kind[self.batch.kind])
+            self._rows[wanted] = found
+        return found
+
+    def look_up(self, names: Sequence[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
+        """Return numeric columns of the log (``LOG_COLUMNS``) at log numbers of this or past slices.
+
+        Each past slice asked costs a look: ask for few and all at once.
+        """
+        if self.log is None:
+            return {name: getattr(self.batch, name)[seqs - self.seq_base] for name in names}
+        return self.log.columns(names, seqs)
 
     @property
     def seq(self) -> Int64:
@@ -160,6 +190,8 @@ class Detector(ABC, Generic[P]):
     # What is known to look like it without being it, and how that is kept out (for the catalogue).
     false_positives: ClassVar[str] = ""
     parameters: ClassVar[type[Parameters]] = Parameters
+    # Judges what the others found (Slice.hits): asked after all of them. Its hits are its own matter.
+    after_others: ClassVar[bool] = False
     # str.format templates. Fields: subject, counterparty, drug, batch_no, code, code_count,
     # packs_zh (the code and, of several, their number), bill,
     # order, buyer, time, date, observed, threshold, amount, region, path, and the extras.

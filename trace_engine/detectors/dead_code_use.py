@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from trace_engine.core import signals
 from trace_engine.core.kernel import kernel
-from trace_engine.detectors._shared import ROLE_OF
 from trace_engine.detectors.base import (
+    ROLE_OF,
     Detector,
     Evidence,
     Family,

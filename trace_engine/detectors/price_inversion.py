@@ -62,8 +62,8 @@ from trace_engine.core.stock import (
     advance_stock,
     stock_keys,
 )
-from trace_engine.detectors._shared import ROLE_OF
 from trace_engine.detectors.base import (
+    ROLE_OF,
     Evidence,
     Family,
     Hits,

@@ -31,8 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
-from trace_engine.detectors._shared import ROLE_OF, has_role
+from trace_engine.detectors._shared import has_role
 from trace_engine.detectors.base import (
+    ROLE_OF,
     Detector,
     Evidence,
     Family,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,6 +16,7 @@ from trace_engine.events.hashing import combine, hash64, hash_texts
 from trace_engine.events.kinds import CODELESS, EventKind
 from trace_engine.events.parsing import BAD, DATE_FORMS, FIRST_TIME, LAST_TIME, TIME_FORMS
 from trace_engine.events.privacy import Pseudonyms, looks_personal, maybe_personal
+from trace_engine.events.raw import PERSONAL_COLUMNS
 from trace_engine.events.tables import Problems, Tables
 from trace_engine.events.texts import TextColumn, TextTable, gather, text_column
 from trace_engine.events.values import as_text, count_outside, to_int32
@@ -34,11 +37,16 @@ _NOTHING: Bool = np.empty(0, np.bool_)
 
 _IS_CODELESS = np.array([kind in CODELESS for kind in EventKind])
 
-# Content that no field of EventBatch holds: it counts when two rows with one id are compared.
-_EXTRA_TEXTS = (
-    "parent_code", "from_bill_code", "invoice_no", "pharmacist_id", "doctor_id", "device_id",
-    "operator_id",
-)  # fmt: skip
+# Columns kept as hashes or numbers where a source has them. All count as content: two rows with
+# one id that differ in them are in conflict.
+_HASHED = {
+    "rx_no": "prescription", "invoice_no": "invoice", "contact_id": "contact",
+    "address_id": "address", "buyer_device_id": "buyer_device",
+}  # fmt: skip
+_INTERNED = {
+    "device_id": "devices", "operator_id": "operators", "pharmacist_id": "pharmacists",
+    "doctor_id": "doctors",
+}  # fmt: skip
 
 
 class Assembly:
@@ -54,6 +62,7 @@ class Assembly:
         self.problems = Problems(rows)
         self.unknown_regions = 0  # rows that state a region no code book knows
         self.out = new_columns(rows)
+        self.optional: dict[str, npt.NDArray[Any]] = {}
         self._extra = self.out["content_key"]
         self._extra[:] = 0
 
@@ -76,7 +85,7 @@ class Assembly:
         stated = self._quantity()
         self._price()
         self._times("record_time", "record_time", required=False)
-        prescription = self._checked_only()
+        prescription = self._optional_columns()
         complete(
             kind, time, KIND_BITS, actor, source, target, drug, out["code_drug"], platform, shop,
             prescription, split_sale, gift, month_only, stated, out["flags"],
@@ -93,7 +102,8 @@ class Assembly:
         self._regions("to_region", "target_region")
         out["voids"][:] = self._hashes("voids_event_id")
         names = list(b.STRING_COLUMNS)
-        return EventBatch(**out, strings=pa.Table.from_arrays(strings, names=names))
+        table = pa.Table.from_arrays(strings, names=names)
+        return EventBatch(**out, strings=table, optional=self.optional)
 
     def _text(self, name: str) -> pa.Array | None:
         array = self.columns.get(name)
@@ -239,14 +249,26 @@ class Assembly:
             self.problems.mark(negative, "unit_price", "negative_price", expected)
             self.problems.mark(fen > MAXIMUM_PRICE, "unit_price", "absurd_price", expected)
 
-    def _checked_only(self) -> UInt64:
-        """Check columns without a field in a batch, which count as content; hash of ``rx_no``."""
-        for name in _EXTRA_TEXTS:
+    def _optional_columns(self) -> UInt64:
+        """Read what many sources lack; all of it counts as content. Returns hashes of ``rx_no``."""
+        prescription = np.zeros(self.rows, np.uint64)
+        self._parents()
+        for name, field in _HASHED.items():
             if name in self.columns:
-                self._count_as_content(name, self._hashes(name))
-        prescription = self._hashes("rx_no")
-        if "rx_no" in self.columns:
-            self._count_as_content("rx_no", prescription)
+                hashes = self._hashes(name)
+                self._count_as_content(name, hashes)
+                self._keep(field, hashes)
+                if field == "prescription":
+                    prescription = hashes
+        for name, table in _INTERNED.items():
+            column = self._column(name) if name in self.columns else None
+            if column is not None:
+                numbers, hashes = getattr(self.tables, table).payload_and_hash(
+                    column, MISSING, np.int32
+                )
+                self._count_as_content(name, hashes)
+                self._keep(name.removesuffix("_id"), numbers)
+        self._source_bills()
         for name, low, high, expected in (
             ("pack_level", 1, 127, "a level from 1 (smallest pack) to 127"),
             ("receivable", 0, 2**31 - 1, "a whole number of packs"),
@@ -258,16 +280,52 @@ class Assembly:
             if values is not None:
                 stated = np.where(values != MISSING_TIME, values + 1, 0)
                 self._count_as_content(name, stated.view(np.uint64))
-        array = self.columns.get("temperature")
-        if array is not None:
-            milli = self.tables.values.milli(array, "temperature")
-            stated = milli != MISSING_TIME
-            wrong = stated & (np.abs(milli) > 300_000)  # BAD is far beyond
-            expected = "degrees Celsius from -300 to 300"
-            self.problems.mark(wrong, "temperature", "bad_temperature", expected)
-            shifted = np.where(stated, milli + 1_000_000, 0)
-            self._count_as_content("temperature", shifted.view(np.uint64))
+                self._keep(name, aside.astype(b.OPTIONAL_COLUMNS[name].dtype, copy=False))
+        self._temperatures()
         return prescription
+
+    def _keep(self, field: str, values: npt.NDArray[Any]) -> None:
+        """Hold an optional column if some row states it."""
+        if (values != b.OPTIONAL_COLUMNS[field].missing).any():
+            self.optional[field] = values
+
+    def _parents(self) -> None:
+        array = self._text("parent_code") if "parent_code" in self.columns else None
+        if array is None or array.null_count == self.rows:
+            return
+        self._count_as_content("parent_code", self._hashes("parent_code"))
+        code = self.tables.codes.read(text_column(array))
+        # A parent that lost digits (3.5E+19) names no code: the row is still an event.
+        self._keep("parent", np.where(code.absent | code.lost, b.NO_CODE, code.key))
+
+    def _source_bills(self) -> None:
+        array = self._text("from_bill_code") if "from_bill_code" in self.columns else None
+        if array is None or array.null_count == self.rows:
+            return
+        bills = self._hashes("from_bill_code")
+        self._count_as_content("from_bill_code", bills)
+        column = self._column("from_id")
+        if column is None:
+            return
+        _, supplier = self.tables.parties.payload_and_hash(column, MISSING, np.int32)
+        found = np.empty(self.rows, np.uint64)
+        with np.errstate(over="ignore"):
+            combine(bills, supplier, found)
+        self._keep("source_bill", np.where(supplier == 0, np.uint64(0), found))
+
+    def _temperatures(self) -> None:
+        array = self.columns.get("temperature")
+        if array is None:
+            return
+        milli = self.tables.values.milli(array, "temperature")
+        stated = milli != MISSING_TIME
+        wrong = stated & (np.abs(milli) > 300_000)  # BAD is far beyond
+        expected = "degrees Celsius from -300 to 300"
+        self.problems.mark(wrong, "temperature", "bad_temperature", expected)
+        shifted = np.where(stated, milli + 1_000_000, 0)
+        self._count_as_content("temperature", shifted.view(np.uint64))
+        known = stated & ~wrong
+        self._keep("temperature", np.where(known, milli, MISSING_DAY).astype(np.int32))
 
     def _count_as_content(self, name: str, hashes: UInt64) -> None:
         with np.errstate(over="ignore"):
@@ -278,6 +336,8 @@ class Assembly:
         array = self._text(name)
         if array is None or array.null_count == self.rows:
             return np.zeros(self.rows, np.uint64)
+        if name in PERSONAL_COLUMNS:
+            array = self._without_persons(array)
         return _hash_column(text_column(array))[0]
 
     def _hashed(self, name: str, field: str) -> pa.Array:

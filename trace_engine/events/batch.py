@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,37 @@ COLUMN_TYPES: dict[str, type[np.generic]] = {
     "content_key": np.uint64,  # hash of content no column here holds (rx_no, device_id, ...); 0 none
 }
 
+
+# The key of no code, in columns of codes that may be empty.
+NO_CODE = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class OptionalColumn(NamedTuple):
+    """A column that many sources lack: held only where some row of a batch states it."""
+
+    dtype: type[np.generic]
+    missing: Any
+
+
+OPTIONAL_COLUMNS: dict[str, OptionalColumn] = {
+    "parent": OptionalColumn(np.uint64, NO_CODE),  # key of parent_code
+    "pack_level": OptionalColumn(np.int8, MISSING),  # 1 = smallest pack
+    "device": OptionalColumn(np.int32, MISSING),  # Vocabulary.devices
+    "operator": OptionalColumn(np.int32, MISSING),  # Vocabulary.operators
+    "pharmacist": OptionalColumn(np.int32, MISSING),  # Vocabulary.pharmacists
+    "doctor": OptionalColumn(np.int32, MISSING),  # Vocabulary.doctors
+    "prescription": OptionalColumn(np.uint64, np.uint64(0)),  # hash of rx_no
+    "receivable": OptionalColumn(np.int32, MISSING),  # packs due by the bill
+    "temperature": OptionalColumn(np.int32, MISSING_DAY),  # thousandths of °C
+    # Hash of (from_id, from_bill_code): the ``bill`` of the supplier's own upload of that bill.
+    "source_bill": OptionalColumn(np.uint64, np.uint64(0)),
+    "invoice": OptionalColumn(np.uint64, np.uint64(0)),  # hash of invoice_no
+    "contact": OptionalColumn(np.uint64, np.uint64(0)),  # hash of contact_id
+    "address": OptionalColumn(np.uint64, np.uint64(0)),  # hash of address_id
+    "buyer_device": OptionalColumn(np.uint64, np.uint64(0)),  # hash of buyer_device_id
+}
+
+Optional = dict[str, npt.NDArray[Any]]
 
 _ALIGNED = 64  # bytes of a cache line
 
@@ -154,6 +185,13 @@ class Interner:
         return "" if index < 0 else self.values[index]
 
 
+INTERNERS = (
+    "parties", "drugs", "batches", "platforms", "shops", "devices", "operators", "pharmacists",
+    "doctors", "codes",
+)  # fmt: skip
+"""Names of the interners of a :class:`Vocabulary`."""
+
+
 @dataclass
 class Vocabulary:
     """All interners of one engine."""
@@ -163,6 +201,10 @@ class Vocabulary:
     batches: Interner = field(default_factory=Interner)
     platforms: Interner = field(default_factory=Interner)
     shops: Interner = field(default_factory=Interner)
+    devices: Interner = field(default_factory=Interner)
+    operators: Interner = field(default_factory=Interner)
+    pharmacists: Interner = field(default_factory=Interner)
+    doctors: Interner = field(default_factory=Interner)
     codes: Interner = field(default_factory=Interner)
 
     def code_text(self, key: int) -> str:
@@ -206,7 +248,8 @@ class EventBatch:
 
     ``strings`` holds the columns of ``STRING_COLUMNS`` as Arrow strings for evidence only; no
     detector reads them. ``event_id`` is never null there: a row without one carries
-    ``content:<16 hex digits>``.
+    ``content:<16 hex digits>``. ``optional`` holds those of ``OPTIONAL_COLUMNS`` that some row
+    states: a column that is not there is missing in every row.
     """
 
     time: npt.NDArray[np.int64]
@@ -241,6 +284,7 @@ class EventBatch:
     string_rows: npt.NDArray[np.int64] | None = None
     # Where each row came from: index of its file << 40 | row number in it (1-based); None unknown.
     origin: npt.NDArray[np.int64] | None = None
+    optional: Optional = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -249,6 +293,7 @@ class EventBatch:
     def nbytes(self) -> int:
         """Bytes held by numeric columns and strings."""
         total = sum(getattr(self, name).nbytes for name in COLUMN_TYPES)
+        total += sum(column.nbytes for column in self.optional.values())
         return int(total + self.strings.nbytes)
 
     def text(self, name: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
@@ -264,17 +309,23 @@ class EventBatch:
             np.take(getattr(self, name), index, out=column, mode="wrap")
         rows = index if self.string_rows is None else self.string_rows[index]
         origin = None if self.origin is None else self.origin[index]
-        return EventBatch(**columns, strings=self.strings, string_rows=rows, origin=origin)
+        optional = {name: column[index] for name, column in self.optional.items()}
+        return EventBatch(
+            **columns, strings=self.strings, string_rows=rows, origin=origin, optional=optional
+        )
 
     def slice(self, start: int, stop: int) -> EventBatch:
         """Return rows ``start`` to ``stop`` without copying."""
         columns = {name: getattr(self, name)[start:stop] for name in COLUMN_TYPES}
         origin = None if self.origin is None else self.origin[start:stop]
+        optional = {name: column[start:stop] for name, column in self.optional.items()}
         if self.string_rows is None:
             strings = self.strings.slice(start, stop - start)
-            return EventBatch(**columns, strings=strings, origin=origin)
+            return EventBatch(**columns, strings=strings, origin=origin, optional=optional)
         rows = self.string_rows[start:stop]
-        return EventBatch(**columns, strings=self.strings, string_rows=rows, origin=origin)
+        return EventBatch(
+            **columns, strings=self.strings, string_rows=rows, origin=origin, optional=optional
+        )
 
     def compact_strings(self) -> pa.Table:
         """Return the strings of exactly these rows, in order."""
@@ -292,9 +343,10 @@ class EventBatch:
             np.concatenate([getattr(b, name) for b in batches], out=column)
         origins = [b.origin for b in batches if b.origin is not None]
         origin = np.concatenate(origins) if len(origins) == len(batches) else None
+        optional = _joined_optional(batches)
         if all(b.string_rows is None for b in batches):
             strings = pa.concat_tables([b.strings for b in batches])
-            return EventBatch(**columns, strings=strings, origin=origin)
+            return EventBatch(**columns, strings=strings, origin=origin, optional=optional)
         offsets = np.cumsum([0, *(b.strings.num_rows for b in batches)])
         rows = np.concatenate(
             [
@@ -303,14 +355,31 @@ class EventBatch:
             ]
         )
         strings = pa.concat_tables([b.strings for b in batches])
-        return EventBatch(**columns, strings=strings, string_rows=rows, origin=origin)
+        return EventBatch(
+            **columns, strings=strings, string_rows=rows, origin=origin, optional=optional
+        )
 
     @staticmethod
     def empty() -> EventBatch:
         """Return a batch without rows."""
-        columns = {name: np.empty(0, dtype) for name, dtype in COLUMN_TYPES.items()}
         strings = pa.table({name: pa.array([], pa.string()) for name in STRING_COLUMNS})
-        return EventBatch(**columns, strings=strings)
+        return EventBatch(**new_columns(0), strings=strings)
+
+
+def _joined_optional(batches: Sequence[EventBatch]) -> Optional:
+    """Return the optional columns of all rows of ``batches``; those none of them has are left out."""
+    joined: Optional = {}
+    for name, (dtype, missing) in OPTIONAL_COLUMNS.items():
+        if any(name in batch.optional for batch in batches):
+            joined[name] = np.concatenate(
+                [
+                    found
+                    if (found := batch.optional.get(name)) is not None
+                    else np.full(len(batch), missing, dtype)
+                    for batch in batches
+                ]
+            )
+    return joined
 
 
 assert [f.name for f in fields(EventBatch)][: len(COLUMN_TYPES)] == list(COLUMN_TYPES)

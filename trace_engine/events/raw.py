@@ -139,7 +139,12 @@ def raw_row(batch: pa.RecordBatch, index: int, pseudonyms: Pseudonyms) -> str:
     return json.dumps(row, ensure_ascii=False)[:RAW_LIMIT]
 
 
-PERSONAL_COLUMNS = frozenset({"buyer_id", "pharmacist_id", "doctor_id", "operator_id"})
+PERSONAL_COLUMNS = frozenset(
+    {
+        "buyer_id", "pharmacist_id", "doctor_id", "operator_id", "contact_id", "address_id",
+        "buyer_device_id",
+    }
+)  # fmt: skip
 
 
 def concat_rejects(tables: Sequence[pa.Table]) -> pa.Table:

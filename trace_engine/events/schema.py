@@ -80,6 +80,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("buyer_id", TEXT, "pseudonym of the buyer; identity, passport, insurance and phone "
            "numbers are hashed on reading", "购买人（假名）",
            ("购买人", "购药人", "购买人标识", "患者", "患者标识")),
+    Column("contact_id", TEXT, "contact of the order; hashed on reading like buyer_id",
+           "订单联系人（假名）", ("联系人", "收货人", "联系电话", "收货电话")),
+    Column("address_id", TEXT, "delivery address of the order; hashed on reading like buyer_id",
+           "收货地址（假名）", ("收货地址", "送货地址")),
+    Column("buyer_device_id", TEXT, "device the order was placed from; hashed on reading",
+           "下单设备（假名）", ("下单设备", "购买设备")),
     Column("rx_no", TEXT, "number of the prescription", "处方编号", ("处方号", "处方编号")),
     Column("pharmacist_id", LABEL, "pharmacist", "药师", ("药师", "药师编号", "审方药师")),
     Column("doctor_id", LABEL, "prescriber", "医师", ("医师", "医生", "医师编号", "处方医师")),

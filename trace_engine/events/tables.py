@@ -11,7 +11,7 @@ from trace_engine.events.batch import Interner, Vocabulary
 from trace_engine.events.codekeys import CodeKeys
 from trace_engine.events.hashing import ContentHasher
 from trace_engine.events.kinds import parse_kind
-from trace_engine.events.privacy import Pseudonyms, is_identity_card
+from trace_engine.events.privacy import Pseudonyms, is_identity_card, looks_personal
 from trace_engine.events.texts import TextTable
 from trace_engine.events.values import ValueReader
 
@@ -48,6 +48,13 @@ class Tables:
             names = [pseudonyms.of(t) if is_identity_card(t) else t for t in texts]
             return vocabulary.parties.ids(names).astype(np.int64)
 
+        def persons(interner: Interner) -> TextTable:
+            def numbers(texts: Sequence[str]) -> Int64:
+                names = [pseudonyms.of(t) if looks_personal(t) else t for t in texts]
+                return interner.ids(names).astype(np.int64)
+
+            return TextTable(numbers)
+
         def regions(texts: Sequence[str]) -> Int64:
             return np.fromiter(map(region_index, texts), np.int64, len(texts))
 
@@ -62,6 +69,10 @@ class Tables:
         self.batches = interned(vocabulary.batches)
         self.platforms = interned(vocabulary.platforms)
         self.shops = interned(vocabulary.shops)
+        self.devices = interned(vocabulary.devices)
+        self.operators = persons(vocabulary.operators)
+        self.pharmacists = persons(vocabulary.pharmacists)
+        self.doctors = persons(vocabulary.doctors)
         self.regions = TextTable(regions)
         self.kinds = TextTable(kinds)
 

@@ -19,18 +19,18 @@ import pyarrow as pa
 
 from trace_engine import __version__
 from trace_engine.core.codetable import LINE
-from trace_engine.core.eventlog import LOG_COLUMNS, MemoryChunk
+from trace_engine.core.eventlog import LOG_COLUMNS, LOG_OPTIONAL, MemoryChunk
 from trace_engine.core.movements import WAITING
 from trace_engine.detectors.base import Hits
-from trace_engine.events.batch import COLUMN_TYPES, STRING_COLUMNS, EventBatch, Interner
+from trace_engine.events.batch import INTERNERS, STRING_COLUMNS, Interner
 from trace_engine.store.eventlog import read_ipc, write_ipc
+from trace_engine.store.spill import batch_table, table_batch
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "state.json"
-_INTERNERS = ("parties", "drugs", "batches", "platforms", "shops", "codes")
 _HIT_COLUMNS = (
     "seq", "observed", "threshold", "severity", "subject", "counterparty", "time", "region",
     "amount", "group", "history_since", "related",
@@ -174,25 +174,18 @@ def _records(data: npt.NDArray[np.uint8], dtype: np.dtype[Any]) -> npt.NDArray[A
 
 def _tables(engine: Engine) -> dict[str, pa.Table]:
     tables: dict[str, pa.Table] = {}
-    for name in _INTERNERS:
+    for name in INTERNERS:
         words = getattr(engine.vocabulary, name).values
         tables[f"words-{name}"] = pa.table({"word": pa.array(words, pa.string())})
     for i, chunk in enumerate(engine.log.chunks):
-        columns: dict[str, Any] = {
-            n: pa.array(c) for n, c in chunk.columns(list(LOG_COLUMNS), None).items()
-        }
+        columns: dict[str, Any] = {n: pa.array(c) for n, c in engine.log.every_column(i).items()}
         every = np.arange(len(chunk))
         columns |= {
             n: pa.array(c, pa.string()) for n, c in chunk.texts(STRING_COLUMNS, every).items()
         }
         tables[f"log-{i}"] = pa.table(columns)
     for i, piece in enumerate(engine.buffer.pieces):
-        columns = {n: pa.array(getattr(piece, n)) for n in COLUMN_TYPES}
-        strings = piece.compact_strings()
-        columns |= {n: strings[n] for n in STRING_COLUMNS}
-        if piece.origin is not None:
-            columns["origin"] = pa.array(piece.origin)
-        tables[f"piece-{i}"] = pa.table(columns)
+        tables[f"piece-{i}"] = batch_table(piece)
     tables["rejects"] = engine.reject_table
     tables["findings"] = (
         pa.concat_tables(engine.built_findings)
@@ -237,7 +230,7 @@ def _restore(engine: Engine, arrays: Arrays, values: dict[str, Any]) -> None:
 
 
 def _restore_tables(engine: Engine, folder: Path, values: dict[str, Any]) -> None:
-    for name in _INTERNERS:
+    for name in INTERNERS:
         words = read_ipc(folder / f"words-{name}.arrow")["word"].to_pylist()
         interner: Interner = getattr(engine.vocabulary, name)
         for word in words:
@@ -247,14 +240,11 @@ def _restore_tables(engine: Engine, folder: Path, values: dict[str, Any]) -> Non
     engine.view.refresh()
     for i in range(values["chunks"]):
         table = read_ipc(folder / f"log-{i}.arrow").combine_chunks()
-        columns = {n: np.array(table[n].to_numpy()) for n in LOG_COLUMNS}
+        held = [n for n in (*LOG_COLUMNS, *LOG_OPTIONAL) if n in table.schema.names]
+        columns = {n: np.array(table[n].to_numpy()) for n in held}
         engine.log.add_chunk(MemoryChunk(columns, None, table.select(STRING_COLUMNS)))
     for i in range(values["pieces"]):
-        table = read_ipc(folder / f"piece-{i}.arrow").combine_chunks()
-        columns = {n: np.array(table[n].to_numpy()) for n in COLUMN_TYPES}
-        origin = np.array(table["origin"].to_numpy()) if "origin" in table.schema.names else None
-        strings = table.select(STRING_COLUMNS)
-        engine.buffer.add(EventBatch(**columns, strings=strings, origin=origin))
+        engine.buffer.add(table_batch(read_ipc(folder / f"piece-{i}.arrow")))
     rejects = read_ipc(folder / "rejects.arrow")
     if rejects.num_rows:
         engine.rejects = [rejects]

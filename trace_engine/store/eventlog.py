@@ -33,6 +33,7 @@ class FolderChunk:
         self._strings = folder / f"{number:06d}-strings.arrow"
         self._length = length
         self._remapped = False
+        self._names: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return self._length
@@ -40,11 +41,16 @@ class FolderChunk:
     def write(self, columns: dict[str, npt.NDArray[Any]], batch: EventBatch) -> None:
         """Write the chunk's files."""
         numbers = {name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()}
+        self._names = frozenset(columns)
         if batch.string_rows is not None:
             numbers["string_row"] = pa.array(batch.string_rows)
             self._remapped = True
         write_ipc(self._numbers, pa.table(numbers))
         write_ipc(self._strings, batch.strings.select(STRING_COLUMNS))
+
+    def has(self, name: str) -> bool:
+        """Return whether a column of ``LOG_OPTIONAL`` is held."""
+        return name in self._names
 
     def columns(
         self, names: Sequence[str], rows: npt.NDArray[np.int64] | None

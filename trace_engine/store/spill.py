@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trace_engine.events.batch import COLUMN_TYPES, DAY, STRING_COLUMNS, EventBatch
+from trace_engine.events.batch import (
+    COLUMN_TYPES,
+    DAY,
+    OPTIONAL_COLUMNS,
+    STRING_COLUMNS,
+    EventBatch,
+)
 from trace_engine.store.eventlog import read_ipc, write_ipc
 
 
@@ -35,7 +41,7 @@ class DaySpill:
         for start, stop in pairwise(bounds):
             path = self.folder / f"{self._written:08d}.arrow"
             self._written += 1
-            write_ipc(path, _to_table(batch.slice(start, stop)))
+            write_ipc(path, batch_table(batch.slice(start, stop)))
             self._files[int(days[start])].append(path)
 
     def days(self) -> list[int]:
@@ -46,21 +52,24 @@ class DaySpill:
         """Return the batches of a day and remove them from disk."""
         batches = []
         for path in self._files.pop(day):
-            batches.append(_from_table(read_ipc(path)))
+            batches.append(table_batch(read_ipc(path)))
             path.unlink()  # the mapping keeps the data until the batch is gone
         return batches
 
 
-def _to_table(batch: EventBatch) -> pa.Table:
+def batch_table(batch: EventBatch) -> pa.Table:
+    """Return a batch as an Arrow table that :func:`table_batch` reads."""
     columns = {name: pa.array(getattr(batch, name)) for name in COLUMN_TYPES}
     strings = batch.compact_strings()
     columns |= {name: strings[name] for name in STRING_COLUMNS}
+    columns |= {name: pa.array(column) for name, column in batch.optional.items()}
     if batch.origin is not None:
         columns["origin"] = pa.array(batch.origin)
     return pa.table(columns)
 
 
-def _from_table(table: pa.Table) -> EventBatch:
+def table_batch(table: pa.Table) -> EventBatch:
+    """Return the batch that :func:`batch_table` wrote, copied out of mapped memory."""
     table = table.combine_chunks()
 
     def numbers(name: str) -> npt.NDArray[Any]:
@@ -69,4 +78,6 @@ def _from_table(table: pa.Table) -> EventBatch:
 
     columns = {name: numbers(name) for name in COLUMN_TYPES}
     origin = numbers("origin") if "origin" in table.schema.names else None
-    return EventBatch(**columns, strings=table.select(STRING_COLUMNS), origin=origin)
+    optional = {name: numbers(name) for name in OPTIONAL_COLUMNS if name in table.schema.names}
+    strings = table.select(STRING_COLUMNS)
+    return EventBatch(**columns, strings=strings, origin=origin, optional=optional)

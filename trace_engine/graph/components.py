@@ -1,0 +1,90 @@
+"""Which things belong together: connected by pairs, strongly connected, and communities."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.core.kernel import kernel
+
+Int32 = npt.NDArray[np.int32]
+
+
+@kernel
+def _tarjan(start: Int32, target: Int32, component: Int32) -> int:
+    """Number the strongly connected components, by Tarjan's method without recursion."""
+    n = len(start) - 1
+    index, low = np.full(n, -1, np.int32), np.empty(n, np.int32)
+    waiting, path = np.empty(n, np.int32), np.empty(n, np.int32)
+    place = start[:-1].copy()
+    waiting_count, count, found = 0, 0, 0
+    for root in range(n):
+        if index[root] >= 0:
+            continue
+        depth = 0
+        path[0] = root
+        index[root] = low[root] = count
+        count += 1
+        waiting[waiting_count] = root
+        waiting_count += 1
+        while depth >= 0:
+            v = path[depth]
+            if place[v] < start[v + 1]:
+                w = target[place[v]]
+                place[v] += 1
+                if index[w] < 0:
+                    index[w] = low[w] = count
+                    count += 1
+                    waiting[waiting_count] = w
+                    waiting_count += 1
+                    depth += 1
+                    path[depth] = w
+                elif component[w] < 0:
+                    low[v] = min(low[v], index[w])
+                continue
+            if low[v] == index[v]:
+                while True:
+                    waiting_count -= 1
+                    w = waiting[waiting_count]
+                    component[w] = found
+                    if w == v:
+                        break
+                found += 1
+            depth -= 1
+            if depth >= 0:
+                low[path[depth]] = min(low[path[depth]], low[v])
+    return found
+
+
+@kernel
+def _by_source(source: Int32, target: Int32, start: Int32, sorted_target: Int32) -> None:
+    """Put the targets of each source together."""
+    place = start[:-1].copy()
+    for i in range(len(source)):
+        sorted_target[place[source[i]]] = target[i]
+        place[source[i]] += 1
+
+
+def strong_components(source: npt.ArrayLike, target: npt.ArrayLike, vertices: int) -> Int32:
+    """Return the strongly connected component of each vertex, shape ``(vertices,)``.
+
+    Two vertices are in one component if each can be reached from the other along ``source ->
+    target`` (each ``(m,)``). Components are numbered by their smallest vertex, from 0 on, so the
+    answer does not depend on the order of the edges.
+    """
+    sources, targets = np.asarray(source, np.int32), np.asarray(target, np.int32)
+    start = np.zeros(vertices + 1, np.int32)
+    np.cumsum(np.bincount(sources, minlength=vertices), out=start[1:])
+    sorted_target = np.empty(len(sources), np.int32)
+    _by_source(sources, targets, start, sorted_target)
+    component = np.full(vertices, -1, np.int32)
+    _tarjan(start, sorted_target, component)
+    return by_smallest_member(component)
+
+
+def by_smallest_member(component: npt.NDArray[np.integer]) -> Int32:
+    """Return the same parts, numbered in the order of their smallest members, shape ``(n,)``."""
+    _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int32)
+    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    return number[inverse]
