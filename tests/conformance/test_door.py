@@ -14,7 +14,10 @@ from trace_engine.events.encode import Encoder
 from trace_engine.events.raw import RawBatch
 
 # Hashes are compared for presence only; ids given to rows without one are the engine's own.
-HASHED = {"bill", "order", "buyer", "voids"}
+HASHED = {
+    "bill", "order", "buyer", "voids", "rx", "source_bill", "invoice", "contact", "address",
+    "buyer_device",
+}  # fmt: skip
 OWN = {"event_id", "key", "content_key", "content"}
 
 

@@ -229,7 +229,7 @@ def unmatched_receipt(history: History) -> list[RawHit]:
 
 def _found() -> dict[str, Callable[[History], list[RawHit]]]:
     """Return those of this module and of every module beside it that ends with ``DETECTORS``."""
-    found = {
+    found: dict[str, Callable[[History], list[RawHit]]] = {
         function.__name__: function
         for function in (
             abnormal_low_price,

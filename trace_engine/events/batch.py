@@ -363,7 +363,8 @@ class EventBatch:
     def empty() -> EventBatch:
         """Return a batch without rows."""
         strings = pa.table({name: pa.array([], pa.string()) for name in STRING_COLUMNS})
-        return EventBatch(**new_columns(0), strings=strings)
+        columns: dict[str, Any] = new_columns(0)
+        return EventBatch(**columns, strings=strings)
 
 
 def _joined_optional(batches: Sequence[EventBatch]) -> Optional:
