@@ -5,9 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+import trace_engine.simulate.twins as planted_twins
 from tests.simulate.conftest import World, drug_of, read_csv
+from trace_engine.simulate import simulate
+from trace_engine.simulate.planting import scheme_kinds, twin_kinds
+from trace_engine.simulate.plugins import gather
+from trace_engine.simulate.schemes.cast import SchemeKind
 
 VIOLATIONS = {
     "repeated_transfer", "cross_region_resale", "rapid_turnover", "ownership_cycle",
@@ -39,13 +47,38 @@ def planted(world: World, case: Case) -> list[dict[str, Any]]:
 
 
 def test_every_scheme_and_every_twin_occurs(world: World) -> None:
-    assert {s["detector"] for s in world.schemes} == VIOLATIONS | QUALITY
+    assert {s["detector"] for s in world.schemes} >= VIOLATIONS | QUALITY
+    assert {s["detector"] for s in world.schemes} == {
+        detector for kind in scheme_kinds() for detector in kind.detectors
+    } - set(world.summary.cases_left_out)
     variants = {s["variant"] for s in world.schemes}
     assert {
         "same_seller", "other_seller_late", "other_seller_soon", "destroyed", "expired",
         "before_production", "paper_journey", "two_places", "hospital", "four_owners",
     } <= variants  # fmt: skip
-    assert len({b["kind"] for b in world.benign}) == 17
+    assert len({b["kind"] for b in world.benign}) >= 17
+
+
+def test_small_markets_take_turns_by_seed(tmp_path: Path) -> None:
+    summaries = [simulate(5_000, seed, tmp_path / str(seed)) for seed in (1, 2, 3)]
+    left_out = [set(s.cases_left_out) for s in summaries]
+    assert all(left_out)
+    assert left_out[0] != left_out[1]
+    for summary in summaries:
+        planted = set(summary.scheme_cases)
+        every = {d for kind in scheme_kinds() for d in kind.detectors}
+        assert planted | set(summary.cases_left_out) == every
+        assert sum(summary.scheme_cases.values()) < 0.05 * summary.events
+
+
+def test_a_plug_in_says_what_it_brings() -> None:
+    kinds, twins = scheme_kinds(), twin_kinds()
+    assert len({k.name for k in kinds}) == len(kinds) >= 28
+    assert len({t.name for t in twins}) == len(twins) >= 17
+    assert all(k.detectors and k.rows > 0 and k.types for k in kinds)
+
+    with pytest.raises(TypeError, match="expected SchemeKind"):
+        gather(planted_twins, "TWINS", SchemeKind)
 
 
 def test_truth_refers_to_rows_that_exist(world: World) -> None:
@@ -70,9 +103,8 @@ def test_guilt_is_that_of_subjects_of_violations(world: World) -> None:
     assert guilty == subjects
     assert len(guilty) == world.summary.guilty_sellers
     assert 0.01 <= len(guilty) / len(world.sellers) <= 0.035
-    for seller in guilty:  # they also trade honestly
-        own = [r for r in world.events if r["from_id"] == seller]
-        assert any(r["code"] not in world.touched for r in own)
+    honest = {r["from_id"] for r in world.events if r["code"] not in world.touched}
+    assert len(guilty & honest) > 0.6 * len(guilty)  # most trade honestly, too
 
 
 def test_duplicate_sales_are_sold_twice(world: World) -> None:

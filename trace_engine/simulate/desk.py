@@ -86,6 +86,10 @@ class Desk:
         """Return a batch fresh on ``ship_day``."""
         return int(self.market.batch_for(np.array([drug]), np.array([ship_day]), self.rng)[0])
 
+    def found(self, kind: int, province: int = 0) -> int:
+        """Return a new enterprise of a type, that honest trade does not know, in a province."""
+        return self.market.found_anywhere(kind, self.rng, province)
+
     # ---- writing -------------------------------------------------------------------------------
 
     def write(

@@ -38,6 +38,27 @@ UNLICENSED = 8  # trades, but stands in no registry
 RETAIL, ONLINE, MEDICINE = range(3)  # channels a seller to persons works in
 EPHEDRINE = "ephedrine_compound"
 
+# Arrays by party, and what stands in places that nobody has taken yet.
+_BY_PARTY: dict[str, int] = {
+    "type": -1,
+    "city": 0,
+    "province": 0,
+    "warehouse": 0,
+    "parent": -1,
+    "group": -1,
+    "uploader": 0,
+    "channel": RETAIL,
+    "shop_of": -1,
+    "retail_factor": 1,
+    "skew": 0,
+    "date_only": False,
+    "month_expiry": False,
+    "no_price": False,
+    "no_region": False,
+    "bare_gs1": False,
+    "apart": True,
+}
+
 BATCH_EVERY = 15  # days between two batches of one drug
 BATCHES_BEFORE = 60  # batches made before the window's first day
 
@@ -71,6 +92,29 @@ class Recall:
     day: int
 
 
+@dataclass(frozen=True, slots=True)
+class LicenceChange:
+    """A change of a party's licence on a day (since 1970): ``kind`` as in ``licence_events``."""
+
+    party: int
+    kind: str
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Territory:
+    """A drug allotted to a province (two digits), to a party, or to both, from a day on.
+
+    ``party`` NONE (-1): everybody there; ``province`` 0: everywhere. ``last_day`` 0: without end.
+    """
+
+    drug: int
+    province: int = 0
+    party: int = -1
+    first_day: int = 0
+    last_day: int = 0
+
+
 class Market:
     """Everybody and everything that events refer to.
 
@@ -81,6 +125,7 @@ class Market:
 
     def __init__(self, rng: np.random.Generator, codes: int, first_day: int, days: int) -> None:
         self.rng = rng
+        self.codes = codes
         self.first_day = first_day
         self.days = days
         self.begin = first_day * DAY  # seconds
@@ -91,7 +136,14 @@ class Market:
         self._drugs_by_channel()
         self.recalls: list[Recall] = []
         self.status: dict[int, tuple[str, int]] = {}  # party -> status other than active, since
-        self.guilty: list[int] = []
+        # What the registry says otherwise than usual: column -> text of ``enterprises.csv`` by
+        # party and of ``drugs.csv`` by drug number; shops (by number) that nobody reported;
+        # further changes of licences and territories.
+        self.papers: dict[int, dict[str, str]] = {}
+        self.drug_papers: dict[int, dict[str, str]] = {}
+        self.unreported_shops: set[int] = set()
+        self.licence_changes: list[LicenceChange] = []
+        self.territories: list[Territory] = []
         self.bills = 0  # numbers given so far
         self.buyers = 0
         self.lots = 0
@@ -122,6 +174,9 @@ class Market:
         }
         self.type = np.repeat(list(counts), list(counts.values()))
         self.count = len(self.type)
+        # Founded for a scheme or twin (see found()): honest trade does not know them.
+        self.apart = np.zeros(self.count, bool)
+        self._first = {k: int(np.argmax(self.type == k)) for k in counts}
         share = population / population.sum()
         self.city = rng.choice(len(CITIES), self.count, p=share).astype(np.int64)
         # At least three wholesalers in every province, so that every chain can stay inside it.
@@ -150,8 +205,7 @@ class Market:
         self._habits()
         self._shops()
         self._index_wholesalers()
-        self.unlicensed: list[int] = []  # numbers beyond ``count``, see stranger()
-        self.stranger_city: list[int] = []
+        self._city_share = share
 
     def _habits(self) -> None:
         """Draw how each party scans and uploads."""
@@ -225,11 +279,11 @@ class Market:
 
     def first(self, kind: int) -> int:
         """Return the number of the first party of a type."""
-        return int(np.searchsorted(self.type, kind))
+        return self._first[kind]
 
     def members(self, kind: int) -> Ints:
-        """Return the numbers of all parties of a type."""
-        return np.flatnonzero(self.type == kind)
+        """Return the numbers of all parties of a type that take part in honest trade."""
+        return np.flatnonzero((self.type == kind) & ~self.apart)
 
     def wholesaler_in(
         self, province: Ints, rng: np.random.Generator, second_tier: bool = False
@@ -247,17 +301,65 @@ class Market:
         found: Ints = self._wholesalers_sorted[self._wholesaler_start[province] + place]
         return found
 
+    def buys_from_makers(self, wholesalers: Ints) -> npt.NDArray[np.bool_]:
+        """Return which wholesalers are of the first tier (see :meth:`wholesaler_in`)."""
+        place = np.zeros(self.count, np.int64)
+        start = self._wholesaler_start[self.province[self._wholesalers_sorted]]
+        place[self._wholesalers_sorted] = np.arange(len(self._wholesalers_sorted)) - start
+        number = self._wholesaler_number[self.province[wholesalers]]
+        return np.asarray(place[wholesalers] < number - number // 3)
+
+    def found(self, kind: int, city: int, parent: int = -1) -> int:
+        """Return a new enterprise of a type in a city, that only its founder deals with.
+
+        ``parent``: the head office of a chain store. Its bills carry times, prices and regions,
+        it uploads for itself and has no online shop (see :meth:`open_shop`).
+        """
+        if self.count == len(self.type):
+            self._make_room(max(64, self.count // 50))
+        party = self.count
+        self.count += 1
+        self.type[party] = kind
+        self.city[party] = self.warehouse[party] = city
+        self.province[party] = self.city_province[city]
+        self.parent[party] = parent
+        self.group[party] = parent
+        self.uploader[party] = party
+        self.channel[party] = MEDICINE if kind in (PUBLIC_HOSPITAL, MEDICAL) else RETAIL
+        self.retail_factor[party] = 1.0
+        return party
+
+    def _make_room(self, more: int) -> None:
+        """Lengthen every array by party; nobody (type -1) stands in the new places."""
+        for name, nothing in _BY_PARTY.items():
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.full(more, nothing, old.dtype)]))
+
+    def found_anywhere(self, kind: int, rng: np.random.Generator, province: int = 0) -> int:
+        """Return a new enterprise in a city drawn by population, of a province (0: any)."""
+        share = self._city_share
+        if province:
+            share = np.where(self.city_province == province, share, 0.0)
+        return self.found(kind, int(rng.choice(len(share), p=share / share.sum())))
+
     def stranger(self, city: int) -> int:
-        """Return the number of a new trader that stands in no registry."""
-        self.unlicensed.append(self.count + len(self.unlicensed))
-        self.stranger_city.append(city)
-        return self.unlicensed[-1]
+        """Return a new trader that stands in no registry."""
+        return self.found(UNLICENSED, city)
+
+    def open_shop(self, party: int, platform: int, reported: bool = True) -> int:
+        """Give a founded enterprise an online shop; returns the shop's number."""
+        shop = len(self.shop_owner)
+        self.shop_owner = np.append(self.shop_owner, party)
+        self.shop_platform = np.append(self.shop_platform, platform)
+        self.shop_of[party] = shop
+        self.channel[party] = ONLINE
+        if not reported:
+            self.unreported_shops.add(shop)
+        return shop
 
     def city_of(self, party: int) -> int:
         """Return the city where the goods of a party lie (also of strangers)."""
-        if party < self.count:
-            return int(self.warehouse[party])
-        return self.stranger_city[party - self.count]
+        return int(self.warehouse[party])
 
     # ---- medicines -----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from functools import cache
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 
 class _Planted(Protocol):
@@ -14,7 +14,10 @@ class _Planted(Protocol):
     def name(self) -> str: ...
 
 
-def gather[K: _Planted](package: ModuleType, attribute: str, kind: type[K]) -> tuple[K, ...]:
+K = TypeVar("K", bound=_Planted)
+
+
+def gather(package: ModuleType, attribute: str, kind: type[K]) -> tuple[K, ...]:
     """Return the ``kind`` objects that the modules of ``package`` list under ``attribute``.
 
     In order of module name, then as listed. A module without the attribute only helps others.

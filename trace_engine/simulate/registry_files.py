@@ -7,6 +7,7 @@ licence numbers of both formats, approval numbers, GB/T 2260 regions.
 from __future__ import annotations
 
 import csv
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trace_engine.simulate.market import (
     PLATFORM,
     PUBLIC_HOSPITAL,
     TYPES,
+    UNLICENSED,
     WHOLESALER,
     Market,
 )
@@ -66,12 +68,11 @@ def uscc(region: str, organisation: int, category: str = "91") -> str:
 
 
 def party_ids(market: Market) -> list[str]:
-    """Return the ids of all parties, strangers last: numbers that tell nothing of their bearer."""
-    total = market.count + len(market.unlicensed)
+    """Return the ids of all parties: numbers that tell nothing of their bearer."""
     space = 10**7
     factor = 3_333_331 + 2 * market.first_day % 1000 * 10
     factor += 0 if factor % 5 else 2
-    return [f"Q{(i * factor + 1_234_567) % space:07d}" for i in range(total)]
+    return [f"Q{(i * factor + 1_234_567) % space:07d}" for i in range(market.count)]
 
 
 def _name(market: Market, party: int, kind: int) -> str:
@@ -104,7 +105,9 @@ def _licence(market: Market, party: int, kind: int, new_format: bool) -> str:
     return ""
 
 
-def write_registry(market: Market, ids: list[str], folder: Path, rng: np.random.Generator) -> None:
+def write_registry(
+    market: Market, ids: list[str], folder: Path, rng: np.random.Generator, guilty: Set[int]
+) -> None:
     """Write the seven registry tables as CSV (UTF-8) into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "enterprises.csv", _enterprises(market, ids, rng))
@@ -127,7 +130,7 @@ def write_registry(market: Market, ids: list[str], folder: Path, rng: np.random.
     )
     _write(folder / "territories.csv", _territories(market))
     _write(folder / "licence_events.csv", _licence_events(market, ids, rng))
-    _write(folder / "inspections.csv", _inspections(market, ids, rng))
+    _write(folder / "inspections.csv", _inspections(market, ids, rng, guilty))
 
 
 def _date(day: int) -> str:
@@ -149,6 +152,8 @@ def _enterprises(market: Market, ids: list[str], rng: np.random.Generator) -> li
     rows = []
     for party in range(m.count):
         kind = int(m.type[party])
+        if kind == UNLICENSED:
+            continue
         city = CITIES[int(m.city[party])]
         group = int(m.group[party])
         status, changed = m.status.get(party, ("active", None))
@@ -261,13 +266,14 @@ def _licence_events(
     ]
 
 
-def _inspections(market: Market, ids: list[str], rng: np.random.Generator) -> list[dict[str, Any]]:
+def _inspections(
+    market: Market, ids: list[str], rng: np.random.Generator, guilty: Set[int]
+) -> list[dict[str, Any]]:
     """Return last year's visits: a random twentieth of the sellers, and what they found.
 
     Guilty sellers had been caught in a third of their visits, others in one of fifty.
     """
     rows = []
-    guilty = set(market.guilty)
     for party in market.sellers[rng.random(len(market.sellers)) < 0.05].tolist():
         found = rng.random() < (0.33 if party in guilty else 0.02)
         rows.append(

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from trace_engine.simulate import noise
-from trace_engine.simulate.benign import plant_benign
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.flows import draw_lots, honest_block
 from trace_engine.simulate.market import Market
-from trace_engine.simulate.planting import plant_schemes
+from trace_engine.simulate.planting import plant_schemes, plant_twins
 from trace_engine.simulate.registry_files import party_ids, write_registry
 from trace_engine.simulate.rows import Rows
 from trace_engine.simulate.schemes.dumping import ROWS, MarketPrices, plant_dumping
@@ -83,17 +82,16 @@ def simulate(
         raise ValueError(f"{folder} already holds files; choose another folder or empty it")
 
     root = np.random.SeedSequence(seed)
-    population, planted, benign, papers, honest = (np.random.default_rng(s) for s in root.spawn(5))
+    population, dumped, papers, honest = (np.random.default_rng(s) for s in root.spawn(4))
     market = Market(population, round(events / EVENTS_PER_CODE), first_day, days)
     truth = Truth()
     spool = Spool(out / ".spool", first_day, days, max(1, round(events / BUCKET_EVENTS)))
     codes = 0
 
-    desk = Desk(market, planted)
-    dumping = plant_schemes(desk, truth)
-    spool.add(_inside(market, desk.rows()))
-    desk = Desk(market, benign)
-    plant_benign(desk, truth, round(events / EVENTS_PER_CODE))
+    desk = Desk(market, dumped)
+    planted = plant_schemes(desk, truth, events, seed)
+    dumping, left_out = planted.dumping, planted.left_out
+    plant_twins(desk, truth, events, round(events / EVENTS_PER_CODE), seed)
     spool.add(_inside(market, desk.rows()))
     codes += len(truth.touched) + sum(len(b.codes) for b in truth.benign)
 
@@ -111,8 +109,10 @@ def simulate(
         return packs
 
     codes += trade(events - ROWS * sum(cases for _, cases in dumping))
-    before, desk = len(truth.touched), Desk(market, planted)
-    left_out = plant_dumping(desk, truth, prices, dumping)
+    before, desk = len(truth.touched), Desk(market, dumped)
+    undumped = plant_dumping(desk, truth, prices, dumping)
+    if undumped:
+        left_out["abnormal_low_price"] = left_out.get("abnormal_low_price", 0) + undumped
     if len(truth.touched) > before:
         spool.add(_inside(market, desk.rows()))
     codes += len(truth.touched) - before
@@ -121,7 +121,7 @@ def simulate(
     ids = party_ids(market)
     texts = Texts(market, ids)
     written = write_events(spool, texts, folder, format, progress or (lambda _rows: None))
-    write_registry(market, ids, out / "registry", papers)
+    write_registry(market, ids, out / "registry", papers, truth.guilty)
     write_truth(market, truth, ids, out / "truth")
     return Summary(
         out=out,
@@ -129,9 +129,9 @@ def simulate(
         codes=codes,
         enterprises=market.count,
         sellers=len(market.sellers),
-        guilty_sellers=len(market.guilty),
+        guilty_sellers=len(truth.guilty),
         scheme_cases=truth.cases_by_detector(),
-        cases_left_out={"abnormal_low_price": left_out} if left_out else {},
+        cases_left_out=dict(sorted(left_out.items())),
         benign_cases=truth.benign_by_kind(),
         touched_codes=len(truth.touched),
         seconds=round(time.perf_counter() - began, 3),

@@ -41,6 +41,8 @@ class Truth:
     benign: list[Benign] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)  # codes of schemes and data errors
     cases: int = 0
+    blames: bool = True  # whether subjects recorded now are guilty, not only answerable
+    guilty: set[int] = field(default_factory=set)
 
     def add(
         self,
@@ -54,6 +56,8 @@ class Truth:
         listed, placed = tuple(codes), tuple(events)
         times = [time for _, time in placed]
         self.cases += 1
+        if self.blames:
+            self.guilty.update(party for party, role in parties if role == SUBJECT)
         for party, role in parties:
             self.schemes.append(
                 Scheme(

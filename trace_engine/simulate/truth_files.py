@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from trace_engine.simulate.codes import code_texts
 from trace_engine.simulate.flows import MICRO
-from trace_engine.simulate.market import MAH, PLATFORM, Market
+from trace_engine.simulate.market import MAH, PLATFORM, UNLICENSED, Market
 from trace_engine.simulate.truth import SUBJECT, Truth
 from trace_engine.simulate.write import event_ids
 
@@ -71,7 +71,7 @@ def write_truth(market: Market, truth: Truth, ids: list[str], folder: Path) -> N
         store_schema=False,
     )
 
-    guilty = set(market.guilty)
+    guilty = truth.guilty
     cases: dict[int, set[str]] = {}
     for scheme in schemes:
         if scheme.role == SUBJECT:
@@ -80,7 +80,7 @@ def write_truth(market: Market, truth: Truth, ids: list[str], folder: Path) -> N
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["seller_id", "guilty", "schemes"])
         for party in range(market.count):
-            if int(market.type[party]) in (MAH, PLATFORM):
+            if int(market.type[party]) in (MAH, PLATFORM, UNLICENSED):
                 continue
             named = ";".join(sorted(cases.get(party, ())))
             writer.writerow([ids[party], str(party in guilty).lower(), named])

@@ -143,11 +143,7 @@ class Texts:
         lag = lag + np.where(
             (time % (DAY * MICRO) == 0) & (rows["lag"] == NONE), 18 * 3600 * MICRO, 0
         )
-        if int(rows["actor"].max(initial=0)) >= m.count:
-            known = np.minimum(rows["actor"], m.count - 1)
-        else:
-            known = rows["actor"]
-        month = m.month_expiry[known].astype(np.int32)
+        month = m.month_expiry[rows["actor"]].astype(np.int32)
         online = rows["shop"]
         columns = {
             "event_id": event_ids(rows["uid"]),
@@ -155,7 +151,7 @@ class Texts:
             "record_time": pa.array(time + lag, pa.timestamp("us")),
             "event_type": self.kind.take(pa.array(rows["kind"])),
             "code": code_numbers.code_texts(
-                rows["code"], m.gtins, m.other_codes, m.bare_gs1[known]
+                rows["code"], m.gtins, m.other_codes, m.bare_gs1[rows["actor"]]
             ),
             "pack_level": pa.array(np.ones(len(rows), np.int8)),
             "actor_id": _look_up(self.party, rows["actor"]),

@@ -9,7 +9,7 @@ from trace_engine.simulate.cities import distances
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.flows import HOUR, retail_price
 from trace_engine.simulate.market import MEDICAL, MEDICINE, PHARMACY, RETAIL
-from trace_engine.simulate.schemes.cast import ANY_SELLER, OWN_STOCK, Cast, Scene, SchemeKind
+from trace_engine.simulate.schemes.cast import OWN_STOCK, Cast, Scene, SchemeKind
 from trace_engine.simulate.truth import PARTICIPANT, SUBJECT
 
 
@@ -23,7 +23,7 @@ def _honest(desk: Desk, cast: Cast, near: int, far: bool = False) -> int:
     m = desk.market
     guilty = [*cast.shops, *cast.online]
     km = distances()[m.city_of(near)][m.warehouse]
-    ok = (m.type == PHARMACY) & (m.shop_of < 0) & (km > (900 if far else 1))
+    ok = (m.type == PHARMACY) & (m.shop_of < 0) & ~m.apart & (km > (900 if far else 1))
     ok[guilty] = False
     return desk.pick(np.flatnonzero(ok))
 
@@ -243,15 +243,15 @@ def unborn_sold(scene: Scene, seller: int, cases: int) -> None:
         truth.add("dead_code_use", [(seller, SUBJECT)], codes, events, "before_production")
 
 
-CUSTODY_SCHEMES: tuple[SchemeKind, ...] = (
-    SchemeKind(reverse_flow, OWN_STOCK),
-    SchemeKind(sold_code_moves, OWN_STOCK),
-    SchemeKind(swapped, ANY_SELLER),
-    SchemeKind(returned_medicine, ANY_SELLER),
-    SchemeKind(copied_code, ANY_SELLER),
-    SchemeKind(unrecorded_source, ANY_SELLER),
-    SchemeKind(two_places, ANY_SELLER),
-    SchemeKind(destroyed_sold, ANY_SELLER),
-    SchemeKind(expired_sold, ANY_SELLER),
-    SchemeKind(unborn_sold, ANY_SELLER),
+SCHEMES: tuple[SchemeKind, ...] = (
+    SchemeKind(reverse_flow, ("reverse_flow",), types=OWN_STOCK),
+    SchemeKind(sold_code_moves, ("sold_code_moves",), types=OWN_STOCK),
+    SchemeKind(swapped, ("duplicate_sale",)),
+    SchemeKind(returned_medicine, ("duplicate_sale",)),
+    SchemeKind(copied_code, ("duplicate_sale",)),
+    SchemeKind(unrecorded_source, ("unrecorded_source",)),
+    SchemeKind(two_places, ("impossible_travel",)),
+    SchemeKind(destroyed_sold, ("dead_code_use",)),
+    SchemeKind(expired_sold, ("dead_code_use",)),
+    SchemeKind(unborn_sold, ("dead_code_use",)),
 )

@@ -12,12 +12,13 @@ from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.flows import MICRO
 from trace_engine.simulate.market import DAY, PHARMACY, RETAIL
 from trace_engine.simulate.rows import NONE
-from trace_engine.simulate.truth import SUBJECT, Truth
+from trace_engine.simulate.schemes.cast import By, Scene, SchemeKind
+from trace_engine.simulate.truth import SUBJECT
 
 
 def _pharmacy(desk: Desk) -> int:
     m = desk.market
-    return desk.pick(np.flatnonzero((m.type == PHARMACY) & (m.shop_of < 0)))
+    return desk.pick(np.flatnonzero((m.type == PHARMACY) & (m.shop_of < 0) & ~m.apart))
 
 
 def _at_distributor(
@@ -34,72 +35,86 @@ def _at_distributor(
     return drug, batch, hub, day + desk.number(2, 6), codes
 
 
-def unmatched_shipment(desk: Desk, truth: Truth) -> None:
+def unmatched_shipment(scene: Scene, _who: int, cases: int) -> None:
     """A bill is shipped and nobody ever books it in (有出无入)."""
-    seller = _pharmacy(desk)
-    drug, batch, hub, day, codes = _at_distributor(desk, 60, seller)
-    events = desk.ship(codes, hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
-    truth.add("unmatched_shipment", [(hub, SUBJECT)], codes, events)
+    desk, truth = scene.desk, scene.truth
+    for _ in range(cases):
+        seller = _pharmacy(desk)
+        drug, batch, hub, day, codes = _at_distributor(desk, 60, seller)
+        events = desk.ship(codes, hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
+        truth.add("unmatched_shipment", [(hub, SUBJECT)], codes, events)
 
 
-def unmatched_receipt(desk: Desk, truth: Truth) -> None:
+def unmatched_receipt(scene: Scene, _who: int, cases: int) -> None:
     """A bill is booked in that the supplier never booked out (有入无出)."""
-    seller = _pharmacy(desk)
-    drug, batch, hub, day, codes = _at_distributor(desk, 60, seller)
-    events = desk.receive(codes, hub, seller, desk.office(day + 2), batch, desk.price(drug, 1.07))
-    truth.add("unmatched_receipt", [(seller, SUBJECT)], codes, events)
+    desk, truth = scene.desk, scene.truth
+    for _ in range(cases):
+        seller = _pharmacy(desk)
+        drug, batch, hub, day, codes = _at_distributor(desk, 60, seller)
+        events = desk.receive(
+            codes, hub, seller, desk.office(day + 2), batch, desk.price(drug, 1.07)
+        )
+        truth.add("unmatched_receipt", [(seller, SUBJECT)], codes, events)
 
 
-def malformed_code(desk: Desk, truth: Truth) -> None:
+def malformed_code(scene: Scene, _who: int, cases: int) -> None:
     """A worn scanner garbles a run of codes on receipt (码制不合法)."""
-    seller = _pharmacy(desk)
-    drug, batch, hub, day, codes = _at_distributor(desk, 25, seller)
-    desk.ship(codes, hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
-    bad = noise.misread(desk.market, desk.rng, np.array(codes[:4], np.uint64)).tolist()
-    day += 3
-    desk.receive(codes[4:], hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
-    events = desk.receive(bad, hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
-    truth.add("malformed_code", [(seller, SUBJECT)], bad, events)
-    truth.touched.update(codes)
+    desk, truth = scene.desk, scene.truth
+    for _ in range(cases):
+        seller = _pharmacy(desk)
+        drug, batch, hub, day, codes = _at_distributor(desk, 25, seller)
+        desk.ship(codes, hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
+        bad = noise.misread(desk.market, desk.rng, np.array(codes[:4], np.uint64)).tolist()
+        day += 3
+        desk.receive(codes[4:], hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
+        events = desk.receive(bad, hub, seller, desk.office(day), batch, desk.price(drug, 1.07))
+        truth.add("malformed_code", [(seller, SUBJECT)], bad, events)
+        truth.touched.update(codes)
 
 
-def unknown_product(desk: Desk, truth: Truth) -> None:
+def unknown_product(scene: Scene, _who: int, cases: int) -> None:
     """The identifier is in no registry (品种未登记), or the row declares another product."""
-    m, seller = desk.market, _pharmacy(desk)
-    hub = desk.distributor(seller)
-    drug = desk.drug(RETAIL)
-    while bool(m.drug_gs1[drug]):
+    desk, truth = scene.desk, scene.truth
+    for _ in range(cases):
+        m, seller = desk.market, _pharmacy(desk)
+        hub = desk.distributor(seller)
         drug = desk.drug(RETAIL)
-    codes = desk.codes(drug, desk.number(2, 6))
-    day = desk.day(5)
-    if desk.chance(0.5):
-        codes = noise.unknown_identifier(m, desk.rng, np.array(codes, np.uint64)).tolist()
-        declared, variant = NONE, "identifier"
-    else:
-        declared, variant = (drug + 1) % m.drug_count, "declared"
-    events = desk.receive(
-        codes, hub, seller, desk.office(day), desk.batch(drug, day), drug=declared
-    )
-    truth.add("unknown_product", [(seller, SUBJECT)], codes, events, variant)
+        while bool(m.drug_gs1[drug]):
+            drug = desk.drug(RETAIL)
+        codes = desk.codes(drug, desk.number(2, 6))
+        day = desk.day(5)
+        if desk.chance(0.5):
+            codes = noise.unknown_identifier(m, desk.rng, np.array(codes, np.uint64)).tolist()
+            declared, variant = NONE, "identifier"
+        else:
+            declared, variant = (drug + 1) % m.drug_count, "declared"
+        events = desk.receive(
+            codes, hub, seller, desk.office(day), desk.batch(drug, day), drug=declared
+        )
+        truth.add("unknown_product", [(seller, SUBJECT)], codes, events, variant)
 
 
-def time_disorder(desk: Desk, truth: Truth) -> None:
+def time_disorder(scene: Scene, _who: int, cases: int) -> None:
     """A bill is uploaded weeks late, or bears a date still to come (时间异常/补录)."""
-    seller = _pharmacy(desk)
-    drug, batch, hub, day, codes = _at_distributor(desk, 25, seller)
-    late = desk.chance(0.6)
-    days = desk.number(9, 60) if late else -desk.number(2, 6)
-    price = desk.price(drug, 1.07)
-    events = desk.ship(codes, hub, seller, desk.office(day), batch, price, lag=days * DAY * MICRO)
-    desk.receive(codes, hub, seller, desk.office(day + 3), batch, price)
-    variant = "late" if late else "before_event"
-    truth.add("time_disorder", [(hub, SUBJECT)], codes, events, variant)
+    desk, truth = scene.desk, scene.truth
+    for _ in range(cases):
+        seller = _pharmacy(desk)
+        drug, batch, hub, day, codes = _at_distributor(desk, 25, seller)
+        late = desk.chance(0.6)
+        days = desk.number(9, 60) if late else -desk.number(2, 6)
+        price = desk.price(drug, 1.07)
+        events = desk.ship(
+            codes, hub, seller, desk.office(day), batch, price, lag=days * DAY * MICRO
+        )
+        desk.receive(codes, hub, seller, desk.office(day + 3), batch, price)
+        variant = "late" if late else "before_event"
+        truth.add("time_disorder", [(hub, SUBJECT)], codes, events, variant)
 
 
-QUALITY_SCHEMES = (
-    unmatched_shipment,
-    unmatched_receipt,
-    malformed_code,
-    unknown_product,
-    time_disorder,
+SCHEMES: tuple[SchemeKind, ...] = (
+    SchemeKind(unmatched_shipment, ("unmatched_shipment",), By.NOBODY, rows=50),
+    SchemeKind(unmatched_receipt, ("unmatched_receipt",), By.NOBODY, rows=50),
+    SchemeKind(malformed_code, ("malformed_code",), By.NOBODY, rows=50),
+    SchemeKind(unknown_product, ("unknown_product",), By.NOBODY, rows=50),
+    SchemeKind(time_disorder, ("time_disorder",), By.NOBODY, rows=50),
 )

@@ -12,14 +12,14 @@ import numpy as np
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.flows import HOUR
 from trace_engine.simulate.market import DAY, PHARMACY, PUBLIC_HOSPITAL, RETAIL
-from trace_engine.simulate.schemes.cast import Plant, Scene
+from trace_engine.simulate.schemes.cast import By, Scene, SchemeKind
 from trace_engine.simulate.truth import SUBJECT
 
 
 def _buyer(desk: Desk, province: int, kind: int = PHARMACY) -> int:
     """Return an ordinary seller in a province, or anywhere if there is none."""
     m = desk.market
-    of_kind = (m.type == kind) & (m.channel != 1)
+    of_kind = (m.type == kind) & (m.channel != 1) & ~m.apart
     here = np.flatnonzero(of_kind & (m.province == province))
     return desk.pick(here if len(here) else np.flatnonzero(of_kind))
 
@@ -169,10 +169,10 @@ def paper_journey(scene: Scene, ring: int, cases: int) -> None:
         )
 
 
-RING_SCHEMES: tuple[Plant, ...] = (
-    repeated_transfer,
-    cross_region_resale,
-    rapid_turnover,
-    ownership_cycle,
-    paper_journey,
+SCHEMES: tuple[SchemeKind, ...] = (
+    SchemeKind(repeated_transfer, ("repeated_transfer",), By.RING, rows=90),
+    SchemeKind(cross_region_resale, ("cross_region_resale",), By.RING, rows=90),
+    SchemeKind(rapid_turnover, ("rapid_turnover",), By.RING, rows=90),
+    SchemeKind(ownership_cycle, ("ownership_cycle",), By.RING, rows=90),
+    SchemeKind(paper_journey, ("impossible_travel",), By.RING, rows=90),
 )

@@ -8,10 +8,10 @@ from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.formulary import BANNED_ONLINE, FORMULARY
 from trace_engine.simulate.market import EPHEDRINE, MEDICAL, MEDICINE, ONLINE, RETAIL, Recall
 from trace_engine.simulate.rows import NONE
-from trace_engine.simulate.schemes.cast import ANY_SELLER, OWN_STOCK, SHOPS, Scene, SchemeKind
+from trace_engine.simulate.schemes.cast import OWN_STOCK, SHOPS, By, Scene, SchemeKind
 from trace_engine.simulate.truth import PARTICIPANT, SUBJECT
 
-BIG_MARKET = 2000  # sellers; below it online sales are too few to make a reference price
+BIG_MARKET = 800_000  # events; below, online sales are too few to make a reference price
 
 
 def _drug(desk: Desk, seller: int) -> int:
@@ -179,11 +179,14 @@ def unlicensed_party(scene: Scene, seller: int, cases: int) -> None:
         truth.add("unlicensed_party", [(seller, SUBJECT), (trader, PARTICIPANT)], codes, events)
 
 
-TRADE_SCHEMES: tuple[SchemeKind, ...] = (
-    SchemeKind(price_inversion, OWN_STOCK),
-    SchemeKind(abnormal_low_price, SHOPS),
-    SchemeKind(quota_per_sale, SHOPS),
-    SchemeKind(quota_rolling, SHOPS),
-    SchemeKind(recalled_sale, ANY_SELLER),
-    SchemeKind(unlicensed_party, OWN_STOCK),
+SCHEMES: tuple[SchemeKind, ...] = (
+    SchemeKind(price_inversion, ("price_inversion",), types=OWN_STOCK),
+    SchemeKind(abnormal_low_price, ("abnormal_low_price",), types=SHOPS),
+    SchemeKind(quota_per_sale, ("quota_per_sale",), types=SHOPS),
+    SchemeKind(quota_rolling, ("quota_rolling",), types=SHOPS),
+    SchemeKind(recalled_sale, ("recalled_sale",)),
+    SchemeKind(unlicensed_party, ("unlicensed_party",), types=OWN_STOCK),
+    SchemeKind(online_banned_sale, ("online_banned_sale",), By.ONLINE),
+    SchemeKind(remote_dispatch, ("remote_dispatch",), By.ONLINE),
+    SchemeKind(abnormal_low_price, ("abnormal_low_price",), By.ONLINE, smallest=BIG_MARKET),
 )

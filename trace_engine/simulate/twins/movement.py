@@ -16,7 +16,7 @@ def group_transfer(desk: Desk, truth: Truth) -> None:
     """A national distributor moves goods between its own companies (203/104) across a border."""
     m, drug = desk.market, desk.drug(RETAIL)
     maker = int(m.drug_holder[drug])
-    grouped = (m.type == WHOLESALER) & (m.group >= 0)
+    grouped = (m.type == WHOLESALER) & (m.group >= 0) & ~m.apart
     giver = desk.pick(np.flatnonzero(grouped & (m.province == m.province[maker])))
     sisters = np.flatnonzero(grouped & (m.group == m.group[giver]))
     sister = desk.pick(sisters[sisters != giver])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.formulary import FORMULARY, INSULIN
-from trace_engine.simulate.market import DAY, EPHEDRINE, RETAIL
+from trace_engine.simulate.market import DAY, EPHEDRINE, PLATFORM, RETAIL
 from trace_engine.simulate.rows import SPLIT
 from trace_engine.simulate.truth import Truth
 from trace_engine.simulate.twins.common import TwinKind, pharmacy, uids
@@ -65,7 +65,7 @@ def verification(desk: Desk, truth: Truth) -> None:
     day += desk.number(1, 8)
     events = desk.sell(codes, seller, desk.till(day), batch)
     # Platforms relay look-ups of persons; the place is where the telephone was.
-    relay = int(m.first(7))
+    relay = m.first(PLATFORM)
     for _ in range(desk.number(1, 4)):
         time = desk.till(day) + desk.number(0, 12 * DAY)
         events += desk.write(
