@@ -44,7 +44,8 @@ class Registry:
         unknown = set(tables or ()) - set(SCHEMAS)
         if unknown:
             raise RegistryError(
-                f"found tables {', '.join(sorted(unknown))}, expected {', '.join(SCHEMAS)}"
+                f"found tables {', '.join(sorted(unknown))}, expected {', '.join(SCHEMAS)}",
+                f"没有名为{'、'.join(sorted(unknown))}的主数据表，应为{'、'.join(SCHEMAS)}",
             )
         self._tables = {
             name: conform(table, name, name) for name, table in sorted((tables or {}).items())

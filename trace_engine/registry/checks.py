@@ -31,6 +31,8 @@ from trace_engine.registry.types import (
 Int64 = npt.NDArray[np.int64]
 
 _NATIONWIDE = {"0", "全国", "中国", "000000", "100000", "nationwide"}
+_NO_ID = "有编码（本行未采用）"
+_NO_VALUE = "有值（本行未采用）"
 _OUTCOMES = {"violation", "clean", "违法", "不合格", "合格", "未发现问题"}
 
 
@@ -63,12 +65,18 @@ def _unique_id(column: str, *also: str) -> _TableCheck:
         values = (table.column(name).to_pylist() for name in keys)
         for row, key in enumerate(zip(*values, strict=True), start=1):
             if key[0] is None:
-                yield Problem(file, row, column, "", "an id; the row is not used")
+                yield Problem(file, row, column, "", "an id; the row is not used", _NO_ID)
                 continue
             first = seen.setdefault(key, row)
             if first != row:
-                expected = f"every id once; row {first} is used"
-                yield Problem(file, row, column, str(key[0]), expected)
+                yield Problem(
+                    file,
+                    row,
+                    column,
+                    str(key[0]),
+                    f"every id once; row {first} is used",
+                    f"唯一编码（已采用第{first}行）",
+                )
 
     return check
 
@@ -83,19 +91,26 @@ def _each(column: str, test: Callable[[str], Check]) -> _TableCheck:
             if result is None:
                 result = results[value] = test(value)
             if not result:
-                yield Problem(file, row, column, value, _expected(result))
+                yield _invalid(file, row, column, value, result)
 
     return check
 
 
-def _expected(result: Check) -> str:
-    return f"a valid value: {result.reason_en} ({result.reason_zh})"
+def _invalid(file: str, row: int, column: str, value: str, result: Check) -> Problem:
+    return Problem(
+        file,
+        row,
+        column,
+        value,
+        f"a valid value: {result.reason_en}",
+        f"有效值：{result.reason_zh}",
+    )
 
 
 def _one_of(column: str, accepted: Mapping[str, object] | set[str], shown: str) -> _TableCheck:
     def test(value: str) -> Check:
         fine = value in accepted or value.lower() in accepted
-        return Check(fine, "不在允许的取值中", f"should be one of {shown}")
+        return Check(fine, f"只能是{shown}之一", f"should be one of {shown}")
 
     return _each(column, test)
 
@@ -118,7 +133,7 @@ def _credit_codes(table: pa.Table, file: str) -> Iterator[Problem]:
         doubtful = ~certainly_uscc(column) & column.is_valid().to_numpy()
         for row in np.flatnonzero(doubtful).tolist():
             value = column[row].as_py()
-            yield Problem(file, row + 1, "uscc", value, _expected(check_uscc(value)))
+            yield _invalid(file, row + 1, "uscc", value, check_uscc(value))
 
 
 def _licences(table: pa.Table, file: str) -> Iterator[Problem]:
@@ -133,7 +148,7 @@ def _licences(table: pa.Table, file: str) -> Iterator[Problem]:
         if licence is not None:
             result = check_licence(licence, types[kind])
             if not result:
-                yield Problem(file, row, "licence_no", licence, _expected(result))
+                yield _invalid(file, row, "licence_no", licence, result)
 
 
 def _provinces(table: pa.Table, file: str) -> Iterator[Problem]:
@@ -161,12 +176,24 @@ def _provinces(table: pa.Table, file: str) -> Iterator[Problem]:
     for column, found in (("licence_no", licence), ("uscc", person)):
         for row in np.flatnonzero((found > 0) & (own > 0) & (found != own)).tolist():
             value = str(table.column(column)[row])
-            expected = f"one of province {own[row]}, as its region (省份与行政区划不符)"
-            yield Problem(file, row + 1, column, value, expected)
+            yield Problem(
+                file,
+                row + 1,
+                column,
+                value,
+                f"one of province {own[row]}, as its region",
+                f"与行政区划同省（{own[row]}）",
+            )
     apart = (own == 0) & (licence > 0) & (person > 0) & (licence != person)
     for row in np.flatnonzero(apart).tolist():
-        expected = f"one of province {person[row]}, as its credit code (与信用代码省份不符)"
-        yield Problem(file, row + 1, "licence_no", str(table.column("licence_no")[row]), expected)
+        yield Problem(
+            file,
+            row + 1,
+            "licence_no",
+            str(table.column("licence_no")[row]),
+            f"one of province {person[row]}, as its credit code",
+            f"与统一社会信用代码同省（{person[row]}）",
+        )
 
 
 def _periods(first: str, last: str) -> _TableCheck:
@@ -177,7 +204,14 @@ def _periods(first: str, last: str) -> _TableCheck:
                 if is_wrong:
                     value = str(table.column(last)[row].as_py())
                     begin = table.column(first)[row].as_py()
-                    yield Problem(file, row + 1, last, value, f"a day not before {first} {begin}")
+                    yield Problem(
+                        file,
+                        row + 1,
+                        last,
+                        value,
+                        f"a day not before {first} {begin}",
+                        f"不早于{first} {begin}的日期",
+                    )
 
     return check
 
@@ -186,9 +220,48 @@ def _not_null(column: str) -> _TableCheck:
     def check(table: pa.Table, file: str) -> Iterator[Problem]:
         for row, value in enumerate(table.column(column).to_pylist(), start=1):
             if value is None:
-                yield Problem(file, row, column, "", "a value; the row is not used")
+                yield Problem(file, row, column, "", "a value; the row is not used", _NO_VALUE)
 
     return check
+
+
+def _status_dates(table: pa.Table, file: str) -> Iterator[Problem]:
+    """A status other than active needs the day from which it holds."""
+    n = table.num_rows
+    dated = (
+        table.column("status_date").is_valid().to_numpy()
+        if "status_date" in table.column_names
+        else np.zeros(n, np.bool_)
+    )
+    for row, value in _cells(table, "status"):
+        name = STATUS_NAMES.get(value) or STATUS_NAMES.get(value.lower())
+        if name not in (None, "active") and not dated[row - 1]:
+            yield Problem(
+                file,
+                row,
+                "status_date",
+                "",
+                f"the day from which {value} holds; without it the status is not judged",
+                f"状态“{value}”的起始日期（缺少时该状态不作判断）",
+            )
+
+
+def _allotted_to_somebody(table: pa.Table, file: str) -> Iterator[Problem]:
+    """A territory names an enterprise, a region or both."""
+    n = table.num_rows
+    stated = np.zeros(n, np.bool_)
+    for name in ("enterprise_id", "region"):
+        if name in table.column_names:
+            stated |= table.column(name).is_valid().to_numpy()
+    for row in np.flatnonzero(~stated).tolist():
+        yield Problem(
+            file,
+            row + 1,
+            "region",
+            "",
+            "an enterprise_id or a region; the row is not used",
+            "企业编码或行政区划代码（本行未采用）",
+        )
 
 
 def _drug_id(value: str) -> Check:
@@ -213,6 +286,7 @@ _CHECKS: dict[str, tuple[_TableCheck, ...]] = {
         _each("region", check_region),
         _each("warehouse_regions", _region_list),
         _licences,
+        _status_dates,
         _provinces,
         _periods("licence_from", "licence_to"),
     ),
@@ -232,9 +306,10 @@ _CHECKS: dict[str, tuple[_TableCheck, ...]] = {
     "territories": (
         _not_null("drug_id"),
         _each("region", check_region),
+        _allotted_to_somebody,
         _periods("valid_from", "valid_to"),
     ),
-    "licence_events": (_not_null("enterprise_id"), _not_null("date")),
+    "licence_events": (_not_null("enterprise_id"), _not_null("kind"), _not_null("date")),
     "inspections": (
         _not_null("enterprise_id"),
         _not_null("date"),

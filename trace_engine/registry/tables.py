@@ -134,7 +134,10 @@ def find_file(folder: Path, name: str) -> Path | None:
     ]
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
-        raise RegistryError(f"{folder}: found both {names}, expected one file for {name}")
+        raise RegistryError(
+            f"{folder}: found both {names}, expected one file for {name}",
+            f"{folder}：{'、'.join(path.name for path in found)}同时存在，{name}只能有一个文件",
+        )
     return found[0] if found else None
 
 
@@ -145,14 +148,19 @@ def read_table(path: Path, name: str) -> pa.Table:
         table = pq.read_table(path) if is_parquet else _read_csv(path)
     except (OSError, pa.ArrowException) as error:
         line = " ".join(str(error).split())
-        raise RegistryError(f"{path.name}: cannot be read: {line}") from error
+        raise RegistryError(
+            f"{path.name}: cannot be read: {line}", f"{path.name}：无法读取：{line}"
+        ) from error
     return conform(table, name, path.name)
 
 
 def _read_csv(path: Path) -> pa.Table:
     data = path.read_bytes()
     if not data.strip():
-        raise RegistryError(f"{path.name}: found an empty file, expected a header line")
+        raise RegistryError(
+            f"{path.name}: found an empty file, expected a header line",
+            f"{path.name}：文件为空，至少应有表头行",
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -161,7 +169,8 @@ def _read_csv(path: Path) -> pa.Table:
         except UnicodeDecodeError as error:
             raise RegistryError(
                 f"{path.name}: found bytes that are neither UTF-8 nor GB18030 "
-                f"at offset {error.start}, expected one of the two"
+                f"at offset {error.start}, expected one of the two",
+                f"{path.name}：第{error.start}字节起既不是UTF-8也不是GB18030编码",
             ) from None
     header_line = text.split("\n", 1)[0]
     delimiter = max(",\t;", key=header_line.count)
@@ -190,7 +199,8 @@ def conform(table: pa.Table, name: str, label: str) -> pa.Table:
             canonical = stripped
         if canonical in names:
             raise RegistryError(
-                f"{label}, header: found {original!r} twice, expected every column once"
+                f"{label}, header: found {original!r} twice, expected every column once",
+                f"{label} 表头：列{original!r}出现两次，每列只能有一次",
             )
         names.append(canonical)
     table = table.rename_columns(names)
@@ -198,7 +208,11 @@ def conform(table: pa.Table, name: str, label: str) -> pa.Table:
         if spec.required and column not in names:
             titles = " or ".join((column, *spec.titles))
             found = ", ".join(table.column_names[:20]) or "no columns"
-            raise RegistryError(f"{label}, header: found {found}; expected a column {titles}")
+            raise RegistryError(
+                f"{label}, header: found {found}; expected a column {titles}",
+                f"{label} 表头：只有{found}；缺少列{'、'.join((column, *spec.titles))}"
+                + ("（任一名称均可）" if spec.titles else ""),
+            )
     for i, column in enumerate(names):
         if column in schema:
             values = _convert(table.column(i), schema[column].type, label, column)
@@ -215,7 +229,10 @@ def _convert(
     if target == DATE and (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
         return values.cast(DATE, safe=False)
     if pa.types.is_nested(kind) and not pa.types.is_list(kind):
-        raise RegistryError(f"{label}, column {column}: found type {kind}, expected {target}")
+        raise RegistryError(
+            f"{label}, column {column}: found type {kind}, expected {target}",
+            f"{label} 列{column}：类型为{kind}，应为{target}",
+        )
     if pa.types.is_list(kind):
         values = pc.binary_join(values.cast(pa.list_(pa.string())), ";")
     elif target == NUMBER and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
@@ -228,22 +245,25 @@ def _convert(
         if bad >= 0:
             raise RegistryError(
                 f"{label}, row {bad + 1}, column {column}: "
-                f"found {values[bad].as_py()!r}, expected text or a whole number"
+                f"found {values[bad].as_py()!r}, expected text or a whole number",
+                f"{label} 第{bad + 1}行 列{column}：为{values[bad].as_py()!r}，应为文本或整数",
             )
         values = whole
     try:
         text = values.cast(pa.string())
     except pa.ArrowInvalid as error:
         raise RegistryError(
-            f"{label}, column {column}: found type {kind} that is not text ({error})"
+            f"{label}, column {column}: found type {kind} that is not text ({error})",
+            f"{label} 列{column}：类型{kind}不能作为文本读取（{error}）",
         ) from None
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     if target == TEXT:
         return text
-    parse = _parse_date if target == DATE else float
-    expected = "a date such as 2026-01-31" if target == DATE else "a number"
-    return _parse_each(text, parse, target, f"{label}", column, expected)
+    if target == DATE:
+        expected = ("a date such as 2026-01-31", "日期，如2026-01-31")
+        return _parse_each(text, _parse_date, target, label, column, expected)
+    return _parse_each(text, float, target, label, column, ("a number", "数字"))
 
 
 def _parse_each(
@@ -252,9 +272,9 @@ def _parse_each(
     target: pa.DataType,
     label: str,
     column: str,
-    expected: str,
+    expected: tuple[str, str],
 ) -> pa.Array:
-    """Parse each distinct value once and spread the results."""
+    """Parse each distinct value once and spread the results. ``expected``: English, Chinese."""
     encoded = pc.dictionary_encode(text).combine_chunks()
     parsed: list[object] = []
     for value in encoded.dictionary.to_pylist():
@@ -263,7 +283,8 @@ def _parse_each(
         except ValueError:
             row = pc.index(text, pa.scalar(value)).as_py() + 1
             raise RegistryError(
-                f"{label}, row {row}, column {column}: found {value!r}, expected {expected}"
+                f"{label}, row {row}, column {column}: found {value!r}, expected {expected[0]}",
+                f"{label} 第{row}行 列{column}：为{value!r}，应为{expected[1]}",
             ) from None
     return pa.array(parsed, target).take(encoded.indices)
 

@@ -9,23 +9,32 @@ from enum import IntEnum
 class RegistryError(ValueError):
     """The registry cannot be used. The message is one line: where, what was found and expected.
 
-    ``zh`` is the same in Chinese where there is one.
+    ``zh`` is the same in Chinese.
     """
 
-    def __init__(self, message: str, zh: str | None = None) -> None:
-        super().__init__(message)
-        self.zh = zh
+    def __init__(self, message: str, zh: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.zh = " ".join(zh.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A row that is wrong but does not stop the run. ``row`` counts data rows from 1."""
+    """A row that is wrong but does not stop the run. ``row`` counts data rows from 1.
+
+    ``str()`` of it is one line in English, ``zh`` the same in Chinese.
+    """
 
     file: str
     row: int
     column: str
     value: str
     expected: str
+    expected_zh: str
+
+    @property
+    def zh(self) -> str:
+        """The problem as one line in Chinese."""
+        return f"{self.file} 第{self.row}行 {self.column}：为{self.value!r}，应为{self.expected_zh}"
 
     def __str__(self) -> str:
         return (
@@ -56,6 +65,17 @@ class EnterpriseType(IntEnum):
 
 
 RETAIL_TYPES = frozenset({EnterpriseType.CHAIN_STORE, EnterpriseType.PHARMACY})
+LICENSED_TYPES = frozenset(
+    {
+        EnterpriseType.MAH,
+        EnterpriseType.MANUFACTURER,
+        EnterpriseType.WHOLESALER,
+        EnterpriseType.CHAIN_HQ,
+        EnterpriseType.CHAIN_STORE,
+        EnterpriseType.PHARMACY,
+    }
+)
+"""Types that need a licence of the drug authorities to make or trade drugs."""
 MEDICAL_TYPES = frozenset({EnterpriseType.MEDICAL, EnterpriseType.PUBLIC_HOSPITAL})
 
 ENTERPRISE_TYPE_ZH: dict[EnterpriseType, str] = {
@@ -187,3 +207,92 @@ CLASS_NAMES_ACCEPTED: dict[str, str] = {
     **{name: name for name in CLASS_NAMES},
     **{zh: name for name, zh in CLASS_ZH.items()},
 }
+
+# Terms of a business scope that are no class of drugs here, with the classes they cover. A scope
+# with a term that is neither a class nor one of these is not understood, and not judged.
+SCOPE_TERMS: dict[str, tuple[str, ...]] = {
+    "化学药": (),
+    "化学药制剂": (),
+    "化学原料药": (),
+    "化学原料药及其制剂": (),
+    "抗生素": (),
+    "抗生素制剂": (),
+    "抗生素原料药": (),
+    "抗生素原料药及其制剂": (),
+    "中成药": (),
+    "中药材": (),
+    "中药饮片": (),
+    "非处方药": ("otc_a", "otc_b"),
+    "生化药品": ("anabolic_or_peptide", "insulin", "blood_product"),
+    "生物制品": ("blood_product", "vaccine", "botulinum", "anabolic_or_peptide", "insulin"),
+    "生物制品（除疫苗）": ("blood_product", "botulinum", "anabolic_or_peptide", "insulin"),
+    "第二类精神药品制剂": ("psychotropic_2",),
+    "第一类精神药品制剂": ("psychotropic_1",),
+    "麻醉药品制剂": ("narcotic",),
+    "毒性中药饮片": ("toxic_tcm",),
+    "冷藏冷冻药品": ("cold_chain",),
+}
+
+
+class LicenceEvent(IntEnum):
+    """What happened to a licence, as far as rules tell events apart."""
+
+    OTHER = 0
+    ISSUED = 1  # the first licence
+    RENEWED = 2  # routine, at the end of its five years
+    CHANGED = 3  # name, address, persons, warehouses, ...
+    SCOPE_CHANGED = 4  # a change too
+    SUSPENDED = 5
+    RESUMED = 6
+    CANCELLED = 7
+    REVOKED = 8
+
+
+LICENCE_EVENT_NAMES: dict[str, LicenceEvent] = {
+    "issue": LicenceEvent.ISSUED,
+    "issued": LicenceEvent.ISSUED,
+    "核发": LicenceEvent.ISSUED,
+    "首次核发": LicenceEvent.ISSUED,
+    "新办": LicenceEvent.ISSUED,
+    "renewal": LicenceEvent.RENEWED,
+    "renewed": LicenceEvent.RENEWED,
+    "换证": LicenceEvent.RENEWED,
+    "换发": LicenceEvent.RENEWED,
+    "延续": LicenceEvent.RENEWED,
+    "change": LicenceEvent.CHANGED,
+    "变更": LicenceEvent.CHANGED,
+    "scope_change": LicenceEvent.SCOPE_CHANGED,
+    "经营范围变更": LicenceEvent.SCOPE_CHANGED,
+    "变更经营范围": LicenceEvent.SCOPE_CHANGED,
+    "suspension": LicenceEvent.SUSPENDED,
+    "suspended": LicenceEvent.SUSPENDED,
+    "暂停": LicenceEvent.SUSPENDED,
+    "暂停经营": LicenceEvent.SUSPENDED,
+    "停业": LicenceEvent.SUSPENDED,
+    "resumption": LicenceEvent.RESUMED,
+    "resumed": LicenceEvent.RESUMED,
+    "恢复": LicenceEvent.RESUMED,
+    "恢复经营": LicenceEvent.RESUMED,
+    "cancellation": LicenceEvent.CANCELLED,
+    "cancelled": LicenceEvent.CANCELLED,
+    "注销": LicenceEvent.CANCELLED,
+    "revocation": LicenceEvent.REVOKED,
+    "revoked": LicenceEvent.REVOKED,
+    "吊销": LicenceEvent.REVOKED,
+    "撤销": LicenceEvent.REVOKED,
+}
+
+
+def licence_event(text: str) -> LicenceEvent:
+    """Return what ``text`` (``licence_events.kind``) means.
+
+    Beside the names above, every kind that ends in ``_change`` or begins or ends with 变更 is a
+    change; anything else (补发, an annual report) is :attr:`LicenceEvent.OTHER`.
+    """
+    text = text.strip().lower()
+    found = LICENCE_EVENT_NAMES.get(text)
+    if found is not None:
+        return found
+    if text.endswith(("_change", "变更")) or text.startswith("变更"):
+        return LicenceEvent.CHANGED
+    return LicenceEvent.OTHER

@@ -7,11 +7,14 @@ not know have the neutral values named below.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.registry.channels import Shops, Territories
+from trace_engine.registry.licences import Licences, build_licences
 from trace_engine.registry.prepare import DrugRows, EnterpriseRows, gather_lists, recall_rows
 from trace_engine.registry.regions import load_regions
 from trace_engine.registry.types import (
@@ -113,6 +116,9 @@ class RegistryView:
 
     By drug id: ``drug_known`` bool, ``drug_row`` int32 (-1), ``drug_classes`` uint64 (bits of
     :attr:`class_bits`), ``drug_capacity`` int32 (units in a pack; -1 unknown or above 250).
+
+    By row of ``enterprises`` (``party_row``; -1 reads the neutral entry): :attr:`licences`,
+    ``row_group``. ``shops`` and ``territories`` are None where the registry has no such table.
     """
 
     def __init__(self, registry: Registry, vocabulary: Vocabulary) -> None:
@@ -123,10 +129,19 @@ class RegistryView:
         self._drugs = DrugRows(registry.table("drugs"))
         self.class_bits: dict[str, int] = self._drugs.class_bits
         self.recalls = Recalls(*recall_rows(registry.table("recalls"), vocabulary))
+        self.row_group: Int32 = self._enterprises.group
+        shops, territories = registry.table("shops"), registry.table("territories")
+        self.shops = Shops(shops, self._enterprises) if shops is not None and len(shops) else None
+        self.territories = (
+            Territories(territories, self._enterprises)
+            if territories is not None and len(territories)
+            else None
+        )
         self._columns = {name: _Growing(dtype) for name, dtype in _COLUMN_TYPES.items()}
         self._parties_done = self._drugs_done = 0
         self._extend_parties()
         self._extend_drugs()
+        self._extend_channels()
 
     def has(self, name: str) -> bool:
         """Return whether the registry has rows in the table ``name``."""
@@ -138,6 +153,20 @@ class RegistryView:
             self._extend_parties()
         if len(self.vocabulary.drugs) > self._drugs_done:
             self._extend_drugs()
+        self._extend_channels()
+
+    def _extend_channels(self) -> None:
+        if self.shops is not None:
+            self.shops.refresh(self.vocabulary.shops.values, self.vocabulary.platforms.values)
+        if self.territories is not None:
+            self.territories.refresh(self.vocabulary.drugs.values)
+
+    @cached_property
+    def licences(self) -> Licences:
+        """What the registry says of each enterprise's right to trade, by row (built when asked)."""
+        return build_licences(
+            self._enterprises, self.registry.table("licence_events"), self.class_bits
+        )
 
     def _extend_parties(self) -> None:
         table = self._enterprises
