@@ -194,7 +194,8 @@ class Detector(ABC, Generic[P]):
     after_others: ClassVar[bool] = False
     # str.format templates. Fields: subject, counterparty, drug, batch_no, code, code_count,
     # packs_zh (the code and, of several, their number), bill,
-    # order, buyer, time, date, observed, threshold, amount, region, path, and the extras.
+    # order, buyer, time, date, observed, threshold, amount, region, path (of a code), flow (who gave
+    # to whom, of detectors with another key), and the extras.
     sentence_zh: ClassVar[str]
     sentence_en: ClassVar[str]
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from trace_engine.detectors.base import Detector, Hits, Jurisdiction
 from trace_engine.events.batch import DATE_ONLY, Vocabulary
 from trace_engine.events.findings import FINDINGS, MAXIMUM_CODES
+from trace_engine.evidence.flows import FlowEdge, flow_text, flows_of
 from trace_engine.evidence.grouping import Grouped, group_hits, standing
 from trace_engine.evidence.paths import PathEvent, path_events, path_text, time_text
 from trace_engine.registry.jurisdiction import responsible_bureau
@@ -101,6 +102,8 @@ class FindingsBuilder:
                 event["bill_code"] = self.mask(event["bill_code"])
         path_of = np.cumsum(by_code) - 1
         rested_on = self._event_ids([g for _, g in grouped])
+        of_flows = [g for d, g in grouped if d.key != "code"]
+        flows = iter(flows_of(of_flows, self.log, self.vocabulary, self.view))
         rows = []
         lead = 0
         for detector, g in grouped:
@@ -115,6 +118,7 @@ class FindingsBuilder:
                         g,
                         slice(start, stop),
                         path,
+                        [] if by_code[lead] else next(flows),
                         texts["bill_code"][lead],
                         texts["order_code"][lead],
                         texts["buyer_id"][lead],
@@ -131,6 +135,7 @@ class FindingsBuilder:
         g: Grouped,
         members: slice,
         path: list[PathEvent],
+        flow: list[FlowEdge],
         bill: str | None,
         order: str | None,
         buyer: str | None,
@@ -191,11 +196,13 @@ class FindingsBuilder:
             local["drug"] = self.drug_name(int(g.drug[lead])) or drug_id
             local["region"] = regions.name(region) if region >= 0 else _unknown(lang)
             local["path"] = path_text(path, lang) if path else "—"
+            local["flow"] = flow_text(flow, lang) if flow else "—"
             for name, value in extras.items():
                 local[name] = self._extra_text(name, value, lang)
             sentences[lang] = template.format_map(local)
         evidence = {
             "path": path,
+            "flow": flow,
             "codes_sample": codes[:_SAMPLE],
             "values": {name: self._extra_text(name, value, "zh") for name, value in extras.items()},
         }

@@ -68,8 +68,8 @@ def path_events(
                 "target": parties.text(target),
                 "source_name": name_of(source),
                 "target_name": name_of(target),
-                "source_region": _place(regions, columns["source_region"][i], source, view),
-                "target_region": _place(regions, columns["target_region"][i], target, view),
+                "source_region": place_of(regions, columns["source_region"][i], source, view),
+                "target_region": place_of(regions, columns["target_region"][i], target, view),
                 "price": None if price < 0 else price / 100,
                 "quantity": columns["quantity"][i],
                 "bill_code": bills[i],
@@ -78,7 +78,8 @@ def path_events(
     return events
 
 
-def _place(regions: Any, stated: int, party: int, view: RegistryView) -> str:
+def place_of(regions: Any, stated: int, party: int, view: RegistryView) -> str:
+    """Return the region code stated for a side of an event, else the party's registered one."""
     if stated >= 0:
         return str(regions.code(stated))
     return view.party_region_code(party) if party >= 0 else ""
