@@ -117,9 +117,11 @@ def test_unusable_files_end_in_one_line(
         return
     with pytest.raises(RegistryError) as caught:
         Registry.load(tmp_path)
-    message = str(caught.value)
-    assert "\n" not in message
+    message, zh = str(caught.value), caught.value.zh
+    assert "\n" not in message + zh
     assert f"{name}.csv" in message
+    assert f"{name}.csv" in zh
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in zh)
     for part in parts:
         assert part in message
 
@@ -170,7 +172,30 @@ def test_problems_are_collected(tmp_path: Path) -> None:
         ("recalls.csv", 1, "level"),
         ("recalls.csv", 1, "range_region"),
     }
-    assert all("\n" not in str(p) and p.expected for p in Registry.load(tmp_path).problems)
+    for problem in Registry.load(tmp_path).problems:
+        assert "\n" not in str(problem) + problem.zh
+        assert any("\u4e00" <= letter <= "\u9fff" for letter in problem.expected_zh)
+        assert problem.file in problem.zh
+
+
+def test_problems_of_licences_and_territories(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "enterprises",
+        "enterprise_id,status,status_date\nE1,注销,2026-01-01\nE2,suspended,\nE3,active,\n",
+    )
+    write(
+        tmp_path, "territories", "drug_id,enterprise_id,region\n8000001,,\n8000001,E1,\n,,370000\n"
+    )
+    write(tmp_path, "licence_events", "enterprise_id,kind,date\nE1,,2026-01-01\nE1,变更,\n")
+    found = {(p.file, p.row, p.column) for p in Registry.load(tmp_path).problems}
+    assert found == {
+        ("enterprises.csv", 2, "status_date"),
+        ("territories.csv", 1, "region"),
+        ("territories.csv", 3, "drug_id"),
+        ("licence_events.csv", 1, "kind"),
+        ("licence_events.csv", 2, "date"),
+    }
 
 
 def test_tables_can_be_given_in_memory() -> None:

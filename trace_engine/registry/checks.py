@@ -103,7 +103,7 @@ def _invalid(file: str, row: int, column: str, value: str, result: Check) -> Pro
         column,
         value,
         f"a valid value: {result.reason_en}",
-        f"有效值：{result.reason_zh}",
+        f"有效值（{result.reason_zh}）",
     )
 
 
