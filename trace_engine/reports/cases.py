@@ -10,11 +10,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trace_engine.reports import timeline
+from trace_engine.reports import network, timeline
 from trace_engine.reports.words import UNITS, word
 
 CASES = 3
 MOST_CANDIDATES = 300  # findings whose evidence is parsed in search of cases
+_GOOD_FLOW = range(3, 17)  # flows between enterprises that fit in one drawing
 _GOOD_PATH = range(3, 17)  # events in a path that a reader can take in at a glance
 
 
@@ -36,7 +37,8 @@ class Case:
     subject: str
     explanation: str
     other: str
-    timeline: timeline.Timeline
+    timeline: timeline.Timeline | None  # one of these two is there
+    network: network.Network | None
     facts: list[Fact] = field(default_factory=list)
 
 
@@ -121,14 +123,16 @@ def _candidates(findings: pa.Table, sellers: pa.Table) -> pa.Table:
 
 
 def choose(findings: pa.Table, sellers: pa.Table) -> list[dict[str, Any]]:
-    """Return up to three findings that differ in detector and subject and have a path to draw.
+    """Return up to four findings that differ in detector and subject and have something to draw.
 
     Suspected violations of the highest-ranked sellers come first; paths that fit on half a page
     come before longer and shorter ones.
     """
     rows = _candidates(findings, sellers).to_pylist()
     for row in rows:
-        row["path"] = path_of(parse_evidence(row["evidence"]))
+        evidence = parse_evidence(row["evidence"])
+        row["path"], row["flow"] = path_of(evidence), network.flow_of(evidence)
+    drawn = [row for row in rows if len(row["flow"]) in _GOOD_FLOW and not row["path"]]
     rows = [row for row in rows if row["path"]]
     rows.sort(
         key=lambda row: (
@@ -140,11 +144,11 @@ def choose(findings: pa.Table, sellers: pa.Table) -> list[dict[str, Any]]:
     for fields in (("detector", "subject_id"), ("detector",), ("finding_id",)):
         for row in rows:
             if len(chosen) == CASES:
-                return chosen
+                return chosen + drawn[:1]
             taken = [{other[name] for other in chosen} for name in fields]
             if not any(row[name] in values for name, values in zip(fields, taken, strict=True)):
                 chosen.append(row)
-    return chosen
+    return chosen + drawn[:1]
 
 
 def amount_text(value: float) -> str:
@@ -153,7 +157,7 @@ def amount_text(value: float) -> str:
 
 
 def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:
-    """Return the case of one finding (a row of the findings table with its ``path``)."""
+    """Return the case of one finding (a row of the findings table with ``path`` and ``flow``)."""
     english = lang == "en"
     subject = str(row["subject_id"] or "")
     unit = word(UNITS, row["unit"], lang)
@@ -180,6 +184,11 @@ def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:
         subject=names.get(subject) or subject,
         explanation=str(row["explanation_en"] if english else row["explanation_zh"]),
         other="" if english else str(row["explanation_en"] or ""),
-        timeline=timeline.build(row["path"], accused(row["path"], row["event_ids"]), lang),
+        timeline=(
+            timeline.build(row["path"], accused(row["path"], row["event_ids"]), lang)
+            if row["path"]
+            else None
+        ),
+        network=None if row["path"] else network.build(row["flow"], subject, lang),
         facts=[fact for fact in facts if fact.value],
     )

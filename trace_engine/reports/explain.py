@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trace_engine.reports import timeline
+from trace_engine.reports import network, timeline
 from trace_engine.reports.cases import accused, amount_text, bureau, parse_evidence, path_of
 from trace_engine.reports.view import CONTRIBUTION, REASON_SEPARATORS
 from trace_engine.reports.words import (
@@ -86,6 +86,10 @@ def finding_text(row: Mapping[str, Any], lang: str) -> list[str]:
         heading = "Path of the code" if lang == "en" else "追溯码流转"
         lines += ["", f"{heading} {row['code'] or ''}".rstrip(), ""]
         lines += timeline.as_text(timeline.build(path, accused(path, row["event_ids"]), lang), lang)
+    flow = network.flow_of(evidence)
+    if flow:
+        lines += ["", "Who gave what to whom" if lang == "en" else "流向图", ""]
+        lines += network.as_text(network.build(flow, row["subject_id"] or "", lang), lang)
     return lines
 
 
