@@ -117,8 +117,8 @@ def temporal_cycles(
     seeds = np.zeros(len(graph), np.bool_)
     nothing = np.empty(0, np.int64)
     found, complete = _search(
-        graph, earliest, closing, depth, amounts, least_ratio, limit, steps, counts, seeds,
-        nothing, nothing,
+        graph, earliest, closing, depth, amounts, least_ratio, limit,
+        min(limit, NO_LIMIT - 1) + 1, steps, counts, seeds, nothing, nothing,
     )  # fmt: skip
     counts = counts[: 1 + int(np.flatnonzero(counts).max(initial=0))]
     if not listed:
@@ -126,8 +126,8 @@ def temporal_cycles(
     edges = np.empty(int(counts @ np.arange(len(counts))), np.int64)
     offsets = np.zeros(found + 1, np.int64)
     _search(
-        graph, earliest, np.flatnonzero(seeds), depth, amounts, least_ratio, found, NO_LIMIT,
-        np.zeros(depth + 1, np.int64), seeds, edges, offsets,
+        graph, earliest, np.flatnonzero(seeds), depth, amounts, least_ratio, found, found,
+        NO_LIMIT, np.zeros(depth + 1, np.int64), seeds, edges, offsets,
     )  # fmt: skip
     return Cycles(counts, graph.number[edges], offsets, not complete)
 
@@ -140,6 +140,7 @@ def _search(
     amounts: Float64,
     least_ratio: float,
     limit: int,
+    stop: int,
     steps: int,
     counts: Int64,
     seeds: npt.NDArray[np.bool_],
@@ -148,11 +149,13 @@ def _search(
 ) -> tuple[int, bool]:
     """Run the search that fits the length; return how many were found and whether these are all.
 
-    ``offsets`` of length 0 counts only. ``seeds`` marks the edges that closed a cycle.
+    ``offsets`` of length 0 counts only. ``seeds`` marks the edges that closed a cycle. The search
+    ends with number ``stop``: that after ``limit`` tells that there are more, ``limit`` itself
+    that all to be written are.
     """
     find = short_cycles if depth <= SHORT else long_cycles
     return find(
         graph.source, graph.target, graph.rank, graph.earlier, graph.outgoing, graph.out_start,
         graph.incoming, graph.in_start, earliest, closing, depth, amounts, least_ratio, limit,
-        steps, counts, seeds, edges, offsets,
+        stop, steps, counts, seeds, edges, offsets,
     )  # fmt: skip
