@@ -14,7 +14,7 @@ R = QuotaRolling.parameters()
 EPHEDRINE = {
     "8000001": {"classes": "ephedrine_compound"},
     "8000002": {"classes": "ephedrine_compound"},
-    "8000009": {"classes": "otc_a"},
+    "8000009": {"generic_name": "布洛芬片", "classes": "otc_a"},
 }
 
 
