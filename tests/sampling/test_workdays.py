@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from trace_engine.sampling.workdays import CALENDAR, WEEKDAYS, add_working_days
+from trace_engine.core.workdays import CALENDAR, WEEKDAYS, add_working_days
 
 
 # Counted by hand on the State Council's schedules of 2025 and 2026; the start is not counted.

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trace_engine.core.workdays import add_working_days
 from trace_engine.ranking.ordering import DetectorFacts, catalogue
 from trace_engine.ranking.parameters import RankingParameters
 from trace_engine.ranking.reference import TableSource, look_up, section, table_of
@@ -31,7 +32,6 @@ from trace_engine.sampling.targets import (
     online_place,
     sells_online,
 )
-from trace_engine.sampling.workdays import add_working_days
 
 RISK, RANDOM = "risk", "random"
 UNKNOWN_PLACE = "??"  # jurisdiction of sellers whose region nobody knows
