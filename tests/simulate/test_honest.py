@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -146,10 +146,22 @@ def test_bills_hold_many_packs_and_one_price(world: World) -> None:
     sizes = sorted(len(rows) for rows in bills.values())
     assert sizes[len(sizes) // 2] >= 5
     assert sizes[-1] >= 40
+    together = 0
     for rows in bills.values():
         assert (
-            len({(r["from_id"], r["to_id"], r["event_time"], r["unit_price"]) for r in rows}) == 1
+            len({(r["from_id"], r["to_id"], r["unit_price"], r["invoice_no"]) for r in rows}) == 1
         )
+        times = sorted(r["event_time"] for r in rows)
+        assert times[-1] - times[0] < dt.timedelta(hours=1.5)
+        if times[0].time() != dt.time(0) and len(rows) > 3:
+            # Nobody scans faster than one pack a second, but whole cases are booked in at once.
+            single = [r["event_time"] for r in rows if r["parent_code"] is None]
+            assert len(single) <= 3 or max(Counter(single).values()) <= 3
+            together += max(Counter(times).values()) >= 24
+            if len(single) > 3:
+                pace = (max(single) - min(single)) / (len(single) - 1)
+                assert pace > dt.timedelta(seconds=0.5)
+    assert together > 3
 
 
 def test_a_gs1_code_is_printed_in_two_ways(world: World) -> None:
@@ -209,3 +221,86 @@ def test_twins_look_like_what_they_are_twins_of(world: World) -> None:
             times = {world.by_id[e]["event_time"] for e in twin["event_ids"]}
             assert len(times) == 1
             assert times.pop().time() == dt.time(0)
+
+
+def test_a_case_is_scanned_whole(world: World, honest: dict[str, list[dict[str, Any]]]) -> None:
+    cases: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in world.by_id.values():
+        if row["parent_code"] is not None and row["code"] in honest:
+            cases[row["parent_code"], row["bill_code"]].append(row)
+    assert len(cases) > 10
+    for (case, _), rows in cases.items():
+        assert case not in world.by_code
+        assert drug_of(case) == drug_of(rows[0]["code"])
+        assert len({r["event_time"] for r in rows}) == 1
+        assert len(rows) <= 24
+
+
+def test_people_and_devices_are_those_of_honest_trade(
+    world: World, honest: dict[str, list[dict[str, Any]]]
+) -> None:
+    enterprises: dict[str, set[str]] = defaultdict(set)  # by device: enterprise or its chain
+    shops: dict[str, set[str]] = defaultdict(set)
+    hours: dict[tuple[str, dt.date], list[dt.datetime]] = defaultdict(list)
+    written: dict[tuple[str, dt.datetime], set[str]] = defaultdict(set)
+    unfilled = Counter[str]()
+    for rows in honest.values():
+        for row in rows:
+            actor = world.enterprises[row["actor_id"]]
+            if row["device_id"]:
+                enterprises[row["device_id"]].add(actor["group_id"] or row["actor_id"])
+            if row["pharmacist_id"]:
+                shops[row["pharmacist_id"]].add(row["from_id"])
+                hours[row["pharmacist_id"], row["event_time"].date()].append(row["event_time"])
+            if row["doctor_id"]:
+                hour = row["event_time"].replace(minute=0, second=0)
+                written[row["doctor_id"], hour].add(row["rx_no"])
+            if row["event_type"] in SALES:
+                prescribed = "rx" in world.drugs[drug_of(row["code"])]["classes"].split(";")
+                assert (row["rx_no"] is not None) == prescribed
+                assert row["rx_no"] is not None or row["pharmacist_id"] is None
+                if row["shop_id"]:
+                    for name in ("contact_id", "address_id", "buyer_device_id"):
+                        unfilled[name] += row[name] is None
+    assert max(len(found) for found in enterprises.values()) == 1
+    assert max(len(found) for found in shops.values()) == 1
+    assert len(shops) > 100
+    for times in hours.values():
+        assert max(times) - min(times) < dt.timedelta(hours=8)
+        assert len(times) < 60
+    assert max(len(rx) for rx in written.values()) < 10
+    assert all(count > 0 for count in unfilled.values())
+
+
+def test_a_prescription_serves_one_order(honest: dict[str, list[dict[str, Any]]]) -> None:
+    sold: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+    for rows in honest.values():
+        for row in rows:
+            if row["rx_no"] is not None:
+                sold[row["rx_no"]].add((row["from_id"], row["bill_code"], row["event_time"]))
+    assert len(sold) > 1000
+    assert all(len(found) == 1 for found in sold.values())
+
+
+def test_bills_say_what_is_due_and_nearly_all_of_it_is_scanned(world: World) -> None:
+    scanned: Counter[str] = Counter()
+    due: dict[str, int] = {}
+    for row in world.by_id.values():
+        if row["receivable"] is not None:
+            scanned[row["bill_code"]] += 1
+            due[row["bill_code"]] = row["receivable"]
+    assert all(scanned[bill] <= packs for bill, packs in due.items())
+    assert sum(scanned.values()) > 0.98 * sum(due.values())
+    assert sum(scanned.values()) < sum(due.values())
+
+
+def test_what_must_be_kept_cold_is(world: World, honest: dict[str, list[dict[str, Any]]]) -> None:
+    measured = 0
+    for rows in honest.values():
+        for row in rows:
+            if row["temperature"] is None:
+                continue
+            measured += 1
+            assert 2 <= row["temperature"] <= 8
+            assert "cold_chain" in world.drugs[drug_of(row["code"])]["classes"]
+    assert measured > 100

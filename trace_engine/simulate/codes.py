@@ -42,9 +42,13 @@ def mix(values: npt.NDArray[np.int64]) -> UInt64:
 
 def national(identifier: npt.NDArray[np.int64], serial: npt.NDArray[np.int64]) -> UInt64:
     """Return codes of drugs with 7-digit ``identifier`` (beginning with 8) and 9-digit serials."""
-    head = (identifier % 1_000_000).astype(np.uint64) * np.uint64(SERIALS) + serial.astype(
-        np.uint64
+    return checked(
+        (identifier % 1_000_000).astype(np.uint64) * np.uint64(SERIALS) + serial.astype(np.uint64)
     )
+
+
+def checked(head: UInt64) -> UInt64:
+    """Return national codes of identifier and serial (15 digits): their check digits added."""
     return head * np.uint64(10_000) + _mix(head) % np.uint64(10_000)
 
 
@@ -84,6 +88,17 @@ def text_array(
         validity = pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
     return pa.StringArray.from_buffers(
         count, pa.py_buffer(offsets), pa.py_buffer(characters.tobytes()), validity
+    )
+
+
+def sparse_array(characters: npt.NDArray[np.uint8], present: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return an Arrow string array with the texts at ``present`` and null elsewhere."""
+    offsets = np.zeros(len(present) + 1, np.int32)
+    np.cumsum(present, dtype=np.int32, out=offsets[1:])
+    offsets *= characters.shape[1]
+    validity = pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
+    return pa.StringArray.from_buffers(
+        len(present), pa.py_buffer(offsets), pa.py_buffer(characters.tobytes()), validity
     )
 
 

@@ -23,10 +23,13 @@ from trace_engine.simulate.market import (
     Market,
 )
 from trace_engine.simulate.rows import COLUMN_NAMES, DEFAULTS, DTYPES, NONE, Rows
+from trace_engine.simulate.stated import COLUMNS
 
 _PLACE = {name: i for i, name in enumerate(COLUMN_NAMES)}
+_RECORDED = frozenset(COLUMNS)
 _BLANK = [DEFAULTS.get(name, NONE) for name in COLUMN_NAMES]
 Event = tuple[int, int]  # uid, time
+SCAN_PACE = 3  # seconds from code to code
 
 
 class Desk:
@@ -36,6 +39,7 @@ class Desk:
         self.market = market
         self.rng = rng
         self._written: list[list[int]] = []
+        self._shipped: dict[tuple[int, int, int], int] = {}  # giver, receiver, code -> bill
 
     # ---- drawing -------------------------------------------------------------------------------
 
@@ -93,9 +97,24 @@ class Desk:
     # ---- writing -------------------------------------------------------------------------------
 
     def write(
-        self, kind: K, codes: Sequence[int], time: int, batch: int, actor: int, **columns: int
+        self,
+        kind: K,
+        codes: Sequence[int],
+        time: int,
+        batch: int,
+        actor: int,
+        *,
+        pace: int = 0,
+        **columns: int,
     ) -> list[Event]:
-        """Write one row for each code; returns their (uid, time)."""
+        """Write one row for each code; returns their (uid, time).
+
+        ``columns`` are those of ``rows.py`` and of ``stated.py``. With a ``pace`` codes are
+        scanned in an order of their own, about so many seconds after one another.
+        """
+        stated = {name: columns.pop(name) for name in _RECORDED & columns.keys()}
+        if stated:
+            columns["detail"] = self.market.details.add(stated)
         row = list(_BLANK)
         row[_PLACE["kind"]] = int(kind)
         row[_PLACE["time"]] = time
@@ -105,13 +124,23 @@ class Desk:
             row[_PLACE[name]] = value
         uid = int(self.market.new_uids(len(codes))[0])
         at_uid, at_code = _PLACE["uid"], _PLACE["code"]
-        events = []
+        at_time, events = _PLACE["time"], []
+        after = self._scan_times(len(codes), pace)
         for i, code in enumerate(codes):
             mine = row.copy()
-            mine[at_uid], mine[at_code] = uid + i, code
+            mine[at_uid], mine[at_code], mine[at_time] = uid + i, code, time + after[i]
             self._written.append(mine)
-            events.append((uid + i, time))
+            events.append((uid + i, time + after[i]))
         return events
+
+    def _scan_times(self, count: int, pace: int) -> list[int]:
+        """Return seconds after the first scan for each of ``count`` codes, in irregular order."""
+        if not pace or count < 2:
+            return [0] * count
+        gaps = self.rng.integers(1, 2 * pace + 1, count)
+        gaps[0] = 0
+        times: list[int] = self.rng.permutation(np.cumsum(gaps)).tolist()
+        return times
 
     def rows(self) -> Rows:
         """Return everything written, times in seconds, in order of writing."""
@@ -146,7 +175,7 @@ class Desk:
         kind: K = K.SALE_SHIPMENT,
         **columns: int,
     ) -> list[Event]:
-        """Write a shipment bill."""
+        """Write a shipment bill; its codes are scanned one by one, unless it bears a date only."""
         given = {
             "source": giver,
             "target": receiver,
@@ -154,8 +183,12 @@ class Desk:
             "bill": self.bill(),
             "source_city": self.market.city_of(giver),
             "target_city": self.market.city_of(receiver),
-        }
-        return self.write(kind, codes, time, batch, giver, **(given | columns))
+            "receivable": len(codes),
+            "pace": 0 if time % DAY == 0 else SCAN_PACE,
+        } | columns
+        for code in codes:
+            self._shipped[giver, receiver, code] = given["bill"]
+        return self.write(kind, codes, time, batch, giver, **given)
 
     def receive(
         self,
@@ -168,16 +201,19 @@ class Desk:
         kind: K = K.PURCHASE_RECEIPT,
         **columns: int,
     ) -> list[Event]:
-        """Write a receipt bill."""
+        """Write a receipt bill; it names the giver's bill where the desk wrote one."""
         given = {
             "source": giver,
             "target": receiver,
             "price": price,
             "bill": self.bill(),
+            "from_bill": self._shipped.get((giver, receiver, codes[0]), NONE),
             "source_city": self.market.city_of(giver),
             "target_city": self.market.city_of(receiver),
-        }
-        return self.write(kind, codes, time, batch, receiver, **(given | columns))
+            "receivable": len(codes),
+            "pace": 0 if time % DAY == 0 else SCAN_PACE,
+        } | columns
+        return self.write(kind, codes, time, batch, receiver, **given)
 
     def deliver(
         self,
@@ -286,7 +322,7 @@ class Desk:
         if m.shop_of[seller] >= 0:
             given["shop"] = int(m.shop_of[seller])
             given["target_city"] = self.number(0, len(m.city_province) - 1)
-        if "rx" in m.drug_classes[drug] and (medical or "shop" in given):
+        if "rx" in m.drug_classes[drug]:
             given["prescription"] = bill
         kind = K.DISPENSING if medical else K.RETAIL_SALE
         actor = columns.pop("actor", seller)

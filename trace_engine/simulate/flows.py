@@ -28,10 +28,12 @@ from trace_engine.simulate.market import (
     Ints,
     Market,
 )
-from trace_engine.simulate.rows import NONE, Rows
+from trace_engine.simulate.rows import CASE, NONE, Rows
 
 HOUR = 3600
 MICRO = 1_000_000
+CASE_PACKS = 24
+LOT_PRIME, CONSIGNMENT_PRIME = 127, 1009  # above the packs of a lot (120) and a consignment (960)
 LEAD_DAYS = 100  # consignments leave the maker from this long before the window on
 MEAN_SIZE = np.array([7.0, 12.0, 22.0])  # packs a lot, by channel
 
@@ -173,7 +175,9 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     # Packs.
     lot = np.repeat(np.arange(n), lots.size)
     packs = len(lot)
-    codes = _codes(m, consignment, drug_c, lot)
+    everything = np.arange(packs)
+    codes, place_c = _codes(m, consignment, drug_c, lot)
+    place_l = everything - (np.cumsum(lots.size) - lots.size)[lot]
     batch = batch_c[consignment][lot]
     sale_day = arrived[lot] + 1 + np.minimum(rng.exponential(18, packs), 100).astype(np.int64)
     sale_time = sale_day * DAY + 8 * HOUR + rng.integers(0, 13 * HOUR, packs)
@@ -198,7 +202,6 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
         part_pack.append(which)
         part_step.append(np.full(count, step))
 
-    everything = np.arange(packs)
     production = np.asarray(m.batches.production)[batch]
     line = (
         production * DAY
@@ -224,9 +227,12 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
         price: Any,
         bill: Ints,
         answer: Ints,
-        due: Ints,
+        load: Ints | None = None,
     ) -> None:
-        """Emit shipment and receipt of packs ``which``; other arguments are by lot."""
+        """Emit shipment and receipt of packs ``which``; other arguments are by lot.
+
+        ``load``: packs of the whole consignment, where it travels as one.
+        """
         at = lot[which]
         g, r = giver[at], receiver[at]
         fen = np.maximum(np.rint(price[at]).astype(np.int64), 1)
@@ -235,11 +241,16 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
             (ship_step + 1, K.PURCHASE_RECEIPT, r, answer[at], bill[at]),
         ):
             hidden = m.no_region[who]
+            if load is None:
+                after, cased = scan_seconds(place_l[which], lots.size[at], number, LOT_PRIME), None
+            else:
+                after, cased = by_case(place_c[which], load[at], number)
             emit(
                 step,
                 which,
                 event,
-                time=times[step][at],
+                time=times[step][at] + after,
+                flags=0 if cased is None else cased * CASE,
                 actor=who,
                 source=g,
                 target=r,
@@ -248,7 +259,6 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
                 price=np.where(m.no_price[who], NONE, fen),
                 bill=number,
                 from_bill=origin,
-                receivable=due[at],
             )
 
     bill_1, answer_1 = bills_c[0][consignment], bills_c[1][consignment]
@@ -256,9 +266,9 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     load = np.bincount(consignment, lots.size, c).astype(np.int64)[consignment]
     hop(SHIP_1, everything, maker_l, node_1, base_l, bill_1, answer_1, load)
     later = np.flatnonzero(~direct[lot])
-    hop(SHIP_2, later, node_1, node_2, price_2, bills[0], bills[1], lots.size)
+    hop(SHIP_2, later, node_1, node_2, price_2, bills[0], bills[1])
     third = np.flatnonzero(three[lot])
-    hop(SHIP_3, third, node_2, buyer, price_3, bills[2], bills[3], lots.size)
+    hop(SHIP_3, third, node_2, buyer, price_3, bills[2], bills[3])
     moved = np.flatnonzero(store[lot])
     at = lot[moved]
     for step, event, number, actor in (
@@ -269,7 +279,8 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
             step,
             moved,
             event,
-            time=times[step][at],
+            time=times[step][at]
+            + scan_seconds(place_l[moved], lots.size[at], number[at], LOT_PRIME),
             actor=actor,
             source=buyer[at],
             target=lots.seller[at],
@@ -288,8 +299,10 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
     )
 
 
-def _codes(m: Market, consignment: Ints, drug_c: Ints, lot: Ints) -> npt.NDArray[np.uint64]:
-    """Return a code for each pack: serials run through a consignment."""
+def _codes(
+    m: Market, consignment: Ints, drug_c: Ints, lot: Ints
+) -> tuple[npt.NDArray[np.uint64], Ints]:
+    """Return a code for each pack and its place: serials run through a consignment."""
     first = m.new_serials(len(drug_c))
     of_pack = consignment[lot]
     order = np.argsort(of_pack, kind="stable")
@@ -298,7 +311,33 @@ def _codes(m: Market, consignment: Ints, drug_c: Ints, lot: Ints) -> npt.NDArray
     place = np.empty(len(lot), np.int64)
     place[order] = np.arange(len(lot)) - start[sorted_c]
     serial = first[of_pack] + place
-    return make_codes(m, drug_c[of_pack], serial)
+    return make_codes(m, drug_c[of_pack], serial), place
+
+
+def scan_seconds(place: Ints, size: Ints, bill: Ints, prime: int) -> Ints:
+    """Return how many seconds into its bill each pack is scanned: one by one, some 3 s apart.
+
+    ``place`` (below ``size`` < ``prime``) of packs is taken in an order of each bill's own: a
+    multiple modulo a prime, so that a receipt is not scanned in the order of its shipment.
+    """
+    mixed = (code_numbers.mix(bill) >> np.uint64(33)).astype(np.int64)
+    turn = (place + 1) * (1 + mixed % (prime - 1)) % prime
+    pace = 300 + mixed % 257  # hundredths of a second
+    after: Ints = turn * size * pace // (100 * prime)
+    return after
+
+
+def by_case(place: Ints, load: Ints, bill: Ints) -> tuple[Ints, npt.NDArray[np.uint8]]:
+    """Return seconds into the bill, and which packs were scanned by their whole case's code.
+
+    On a quarter of the bills between maker and distributor the codes of whole cases are scanned;
+    all packs of one case are booked in one second. ``place`` counts within the consignment.
+    """
+    mixed = (code_numbers.mix(bill) >> np.uint64(20)).astype(np.int64)
+    case = place // CASE_PACKS
+    whole = (mixed % 4 == 0) & (case < load // CASE_PACKS)
+    single = scan_seconds(place, load, bill, CONSIGNMENT_PRIME)
+    return np.where(whole, case * 9 + (mixed + case * case) % 7, single), whole.astype(np.uint8)
 
 
 def make_codes(m: Market, drug: Ints, serial: Ints) -> npt.NDArray[np.uint64]:
@@ -342,7 +381,7 @@ def _sales(
     number = m.new_bills(packs)
     order = np.where(online | (rng.random(packs) < 0.3), number, NONE)
     prescribed = np.array(["rx" in FORMULARY[i].classes.split(";") for i in m.medicine])[drug]
-    prescription = np.where(prescribed & ((channel == MEDICINE) | online), number, NONE)
+    prescription = np.where(prescribed, number, NONE)
     vaccine = np.array(["vaccine" in c for c in m.drug_classes])[drug]
     event = np.where(
         vaccine,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from trace_engine.simulate.cities import CITIES, distances
 from trace_engine.simulate.codes import gtin
 from trace_engine.simulate.formulary import FORMULARY
+from trace_engine.simulate.stated import Details
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -142,6 +143,7 @@ class Market:
         self.papers: dict[int, dict[str, str]] = {}
         self.drug_papers: dict[int, dict[str, str]] = {}
         self.unreported_shops: set[int] = set()
+        self.details = Details()  # what single rows state otherwise than usual
         self.licence_changes: list[LicenceChange] = []
         self.territories: list[Territory] = []
         self.bills = 0  # numbers given so far

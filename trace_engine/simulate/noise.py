@@ -70,6 +70,22 @@ def habits(market: Market, rows: Rows, lasting: npt.NDArray[np.int8]) -> None:
     rows["time"] = np.where(dated, time - time % DAY, time)
 
 
+def due(block: Block) -> None:
+    """State on each bill between enterprises how many packs it is about, in place.
+
+    Each hundredth big bill is one pack short: it was never loaded.
+    """
+    rows = block.rows
+    billed = (block.step != COMMISSION) & (block.step != SALE)
+    bill = rows["bill"][billed]
+    if len(bill) == 0:
+        return
+    first = int(bill.min())
+    packs = np.bincount(bill - first)[bill - first]
+    short = (packs >= 40) & (code_numbers.mix(bill) % np.uint64(100) == 0)
+    rows["receivable"][billed] = packs + short
+
+
 def mistakes(
     market: Market, rng: np.random.Generator, block: Block, truth: Truth
 ) -> tuple[Rows, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.events.kinds import EventKind as K
+
 NONE = -1
 
 # Column -> dtype. Times are µs of the Shanghai wall clock; record_time is filled when written.
@@ -36,15 +38,23 @@ DTYPES: dict[str, type[np.generic]] = {
     "buyer": np.int64,
     "prescription": np.int64,
     "shop": np.int32,  # index into Market.shops: an online sale
-    "flags": np.uint8,  # SPLIT, GIFT
+    "flags": np.uint8,  # SPLIT, GIFT, CASE
     "receivable": np.int32,
     "voids": np.int64,  # uid of the event cancelled
+    "detail": np.int32,  # record of details.Details, or NONE: what is usual (see details.py)
 }
 DEFAULTS: dict[str, int] = {"flags": 0, "quantity": 1}  # every other column defaults to NONE
 COLUMN_NAMES: tuple[str, ...] = tuple(DTYPES)
 
 SPLIT = 1
 GIFT = 2
+CASE = 4  # a pack of a whole case, that was scanned by the case's code
+
+# Sales between enterprises and their receipts bear invoices; these and transfers carry goods.
+SALE_KINDS = tuple(
+    int(k) for k in (K.SALE_SHIPMENT, K.PURCHASE_RECEIPT, K.DIRECT_SHIPMENT, K.SUPPLY_SHIPMENT)
+)
+COLD_STEPS = (*SALE_KINDS, int(K.TRANSFER_SHIPMENT), int(K.TRANSFER_RECEIPT))
 
 STRUCT = np.dtype(list(DTYPES.items()))
 

@@ -161,6 +161,7 @@ def _honest(
         pack_count = int(np.searchsorted(total, limit)) + 1
         keep &= block.pack < pack_count
     block.rows, block.pack, block.step = block.rows.take(keep), block.pack[keep], block.step[keep]
+    noise.due(block)
     rows, step = noise.mistakes(market, rng, block, truth)
     noise.habits(market, rows, step)
     prices.add(rows, step)

@@ -24,10 +24,12 @@ import pyarrow.parquet as pq
 from trace_engine.events.kinds import INFO, EventKind
 from trace_engine.simulate import codes as code_numbers
 from trace_engine.simulate.cities import CITIES
+from trace_engine.simulate.details import Habits
 from trace_engine.simulate.flows import MICRO
 from trace_engine.simulate.market import DAY, Market
 from trace_engine.simulate.noise import usual_lag
 from trace_engine.simulate.rows import GIFT, NONE, SPLIT, STRUCT, Rows
+from trace_engine.simulate.stated import EMPTY
 
 FORMATS = ("parquet", "csv", "ndjson")
 ROW_GROUP = 250_000
@@ -120,6 +122,7 @@ class Texts:
     def __init__(self, market: Market, party_ids: list[str]) -> None:
         m = market
         self.market = m
+        self.habits = Habits(m)
         self.party = pa.array(party_ids)
         self.region = pa.array([c.code for c in CITIES])
         self.drug = pa.array(m.drug_ids)
@@ -145,6 +148,7 @@ class Texts:
         )
         month = m.month_expiry[rows["actor"]].astype(np.int32)
         online = rows["shop"]
+        stated = self.habits.columns(rows)
         columns = {
             "event_id": event_ids(rows["uid"]),
             "event_time": pa.array(time, pa.timestamp("us")),
@@ -153,7 +157,10 @@ class Texts:
             "code": code_numbers.code_texts(
                 rows["code"], m.gtins, m.other_codes, m.bare_gs1[rows["actor"]]
             ),
-            "pack_level": pa.array(np.ones(len(rows), np.int8)),
+            "parent_code": self._parents(stated["parent"]),
+            "pack_level": pa.array(
+                stated["pack_level"].astype(np.int8), mask=stated["pack_level"] < 0
+            ),
             "actor_id": _look_up(self.party, rows["actor"]),
             "from_id": _look_up(self.party, rows["source"]),
             "to_id": _look_up(self.party, rows["target"]),
@@ -168,17 +175,39 @@ class Texts:
             "bill_code": _numbered(rows["bill"], b"B"),
             "from_bill_code": _numbered(rows["from_bill"], b"B"),
             "order_code": _numbered(rows["order"], b"O"),
+            "invoice_no": _numbered(stated["invoice"], b"I"),
             "platform_id": _look_up(self.platform, online),
             "shop_id": _look_up(self.shop, online),
             "buyer_id": _numbered(rows["buyer"], b"P"),
+            "contact_id": _numbered(stated["contact"], b"C"),
+            "address_id": _numbered(stated["address"], b"A"),
+            "buyer_device_id": _numbered(stated["buyer_device"], b"M"),
             "rx_no": _numbered(rows["prescription"], b"R"),
-            "device_id": _numbered(rows["actor"] * 3 + rows["bill"] % 3, b"D"),
+            "pharmacist_id": _numbered(stated["pharmacist"], b"PH"),
+            "doctor_id": _numbered(stated["doctor"], b"DR"),
+            "device_id": _numbered(stated["device"], b"D"),
+            "operator_id": _numbered(stated["operator"], b"U"),
             "split_sale": pa.array((rows["flags"] & SPLIT) > 0),
             "gift": pa.array((rows["flags"] & GIFT) > 0),
             "receivable": _number(rows["receivable"]),
+            "temperature": pa.array(
+                (stated["temperature"] / 100).astype(np.float32),
+                mask=np.isin(stated["temperature"], (NONE, EMPTY)),
+            ),
             "voids_event_id": event_ids(rows["voids"]),
         }
         return pa.table(columns)
+
+    def _parents(self, parent: npt.NDArray[np.uint64]) -> pa.Array:
+        """Return the codes of cases, null where there is none (0)."""
+        stated = parent != 0
+        if not stated.any():
+            return pa.nulls(len(parent), pa.string())
+        m = self.market
+        codes = code_numbers.code_texts(parent[stated], m.gtins, m.other_codes)
+        place = np.zeros(len(parent), np.int64)
+        place[stated] = np.arange(len(codes))
+        return codes.take(pa.array(place, mask=~stated))
 
 
 def shop_id(index: int) -> str:
@@ -194,11 +223,17 @@ def _look_up(words: pa.Array, index: npt.NDArray[Any]) -> pa.Array:
 
 
 def _numbered(values: npt.NDArray[Any], prefix: bytes) -> pa.Array:
+    """Return numbers as texts: ``prefix`` and ten digits; null where negative."""
     present = values >= 0
+    if present.all():
+        return code_numbers.text_array(
+            code_numbers.digits(values.astype(np.uint64), 10, prefix), None
+        )
     if not present.any():
         return pa.nulls(len(values), pa.string())
-    text = code_numbers.digits(np.where(present, values, 0).astype(np.uint64), 10, prefix)
-    return code_numbers.text_array(text, present)
+    return code_numbers.sparse_array(
+        code_numbers.digits(values[present].astype(np.uint64), 10, prefix), present
+    )
 
 
 def _number(values: npt.NDArray[Any]) -> pa.Array:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from trace_engine.simulate.desk import Desk
+from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.flows import HOUR
 from trace_engine.simulate.market import DAY, PHARMACY, PUBLIC_HOSPITAL, RETAIL
 from trace_engine.simulate.schemes.cast import By, Scene, SchemeKind
@@ -43,14 +43,14 @@ def _start(
 
 def _walk(
     desk: Desk, path: list[int], drug: int, batch: int, day: int, codes: list[int]
-) -> list[tuple[int, int]]:
+) -> list[list[Event]]:
     """Ship codes along ``path`` with four to seven days at each stop; returns the shipments."""
-    shipments: list[tuple[int, int]] = []
+    shipments: list[list[Event]] = []
     for i, (giver, receiver) in enumerate(pairwise(path)):
         price = desk.price(drug, 1.0 + 0.05 * i)
         m = desk.market
         arrival = day + int(m.transit_days(m.city_of(giver), m.city_of(receiver), desk.rng))
-        shipments.append(desk.ship(codes, giver, receiver, desk.office(day), batch, price)[0])
+        shipments.append(desk.ship(codes, giver, receiver, desk.office(day), batch, price))
         desk.receive(codes, giver, receiver, desk.office(arrival), batch, price)
         day = arrival + desk.number(4, 7)
     for code in codes[: len(codes) // 2]:
@@ -77,9 +77,9 @@ def repeated_transfer(scene: Scene, ring: int, cases: int) -> None:
             path = [maker, one, two, three, _buyer(desk, int(m.province[three]))]
             variant, culprits = "four_owners", [one, two, three]
         shipments = _walk(desk, path, drug, batch, day, codes)
-        first = shipments[-1][0]
-        events = [(first + k, shipments[-1][1]) for k in range(len(codes))]
-        truth.add("repeated_transfer", [(c, SUBJECT) for c in culprits], codes, events, variant)
+        truth.add(
+            "repeated_transfer", [(c, SUBJECT) for c in culprits], codes, shipments[-1], variant
+        )
 
 
 def cross_region_resale(scene: Scene, ring: int, cases: int) -> None:
@@ -94,12 +94,11 @@ def cross_region_resale(scene: Scene, ring: int, cases: int) -> None:
         drug, batch, day, codes = _start(desk, 60, int(m.province[near]))
         path = [int(m.drug_holder[drug]), near, three, _buyer(desk, int(m.province[three]))]
         shipments = _walk(desk, path, drug, batch, day, codes)
-        first, time = shipments[1]
         truth.add(
             "cross_region_resale",
             [(near, SUBJECT), (three, SUBJECT)],
             codes,
-            [(first + k, time) for k in range(len(codes))],
+            shipments[1],
         )
 
 
@@ -140,12 +139,12 @@ def ownership_cycle(scene: Scene, ring: int, cases: int) -> None:
         path = [maker, one, two, one]
         if desk.chance(0.5):
             path.append(_buyer(desk, int(m.province[one])))
-        second_sale, time = _walk(desk, path, drug, batch, day, codes)[2]
+        second_sale = _walk(desk, path, drug, batch, day, codes)[2]
         truth.add(
             "ownership_cycle",
             [(one, SUBJECT), (two, SUBJECT)],
             codes,
-            [(second_sale + k, time) for k in range(len(codes))],
+            second_sale,
         )
 
 
