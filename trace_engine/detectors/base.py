@@ -14,7 +14,7 @@ Two shapes:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -205,6 +205,7 @@ class Detector(ABC, Generic[P]):
 
 
 State = dict[str, Any]  # name -> numpy array or plain int/float/str/list/dict (JSON)
+LookUp = Callable[[Sequence[str], Int64], dict[str, npt.NDArray[Any]]]  # see Slice.look_up
 Rows = dict[str, npt.NDArray[Any]]  # equal-length columns; always "seq", "time", "event_key"
 
 
@@ -237,6 +238,22 @@ class KeyedDetector(Detector[P]):
         return verdict
 
 
+class ClueDetector(KeyedDetector[P]):
+    """A keyed detector that judges what others found, beside rows of its own.
+
+    The rows of :meth:`select` and of :meth:`select_clues` have the same columns and are advanced
+    over together. After a merge clues are selected anew from all hits.
+    """
+
+    after_others = True
+
+    @abstractmethod
+    def select_clues(
+        self, hits: Iterable[tuple[str, Hits]], look_up: LookUp, registry: RegistryView
+    ) -> Rows:
+        """Return rows of ``hits`` (detector id, hits) of suspected violations that stand."""
+
+
 def hits_of(
     data: Slice,
     rows: Int64,
@@ -257,3 +274,10 @@ def hits_of(
         severity=np.clip(np.broadcast_to(np.asarray(severity, np.float32), m), 0, 1),
         **columns,
     )
+
+
+def in_order(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all ``parts`` (equal columns, at least one part) by time and event key."""
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.lexsort((rows["event_key"], rows["time"]))
+    return {name: column[order] for name, column in rows.items()}
