@@ -158,13 +158,13 @@ def test_bills_hold_many_packs_and_one_price(
         if times[0].time() != dt.time(0) and len(rows) > 3:
             # Nobody scans faster than one pack a second, but whole cases are booked in at once.
             single = [r["event_time"] for r in rows if r["parent_code"] is None]
-            assert len(single) <= 3 or max(Counter(single).values()) <= 3
+            assert len(single) <= 3 or max(Counter(single).values()) == 1
             together += max(Counter(times).values()) >= 24
             if len(single) > 1:
                 seconds += (max(single) - min(single)).total_seconds()
                 gaps += len(single) - 1
     assert together > 3
-    assert 2 < seconds / gaps < 6
+    assert 3 < seconds / gaps < 8
 
 
 def test_a_gs1_code_is_printed_in_two_ways(world: World) -> None:

@@ -33,7 +33,7 @@ from trace_engine.simulate.rows import CASE, NONE, Rows
 HOUR = 3600
 MICRO = 1_000_000
 CASE_PACKS = 24
-LOT_PRIME, CONSIGNMENT_PRIME = 127, 1009  # above the packs of a lot (120) and a consignment (960)
+MOST_TOGETHER = 960  # packs of a consignment: eight lots of 120
 LEAD_DAYS = 100  # consignments leave the maker from this long before the window on
 MEAN_SIZE = np.array([7.0, 12.0, 22.0])  # packs a lot, by channel
 
@@ -242,7 +242,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
         ):
             hidden = m.no_region[who]
             if load is None:
-                after, cased = scan_seconds(place_l[which], lots.size[at], number, LOT_PRIME), None
+                after, cased = scan_seconds(place_l[which], lots.size[at], number), None
             else:
                 after, cased = by_case(place_c[which], load[at], number)
             emit(
@@ -279,8 +279,7 @@ def honest_block(market: Market, rng: np.random.Generator, lots: Lots) -> Block:
             step,
             moved,
             event,
-            time=times[step][at]
-            + scan_seconds(place_l[moved], lots.size[at], number[at], LOT_PRIME),
+            time=times[step][at] + scan_seconds(place_l[moved], lots.size[at], number[at]),
             actor=actor,
             source=buyer[at],
             target=lots.seller[at],
@@ -314,16 +313,30 @@ def _codes(
     return make_codes(m, drug_c[of_pack], serial), place
 
 
-def scan_seconds(place: Ints, size: Ints, bill: Ints, prime: int) -> Ints:
-    """Return how many seconds into its bill each pack is scanned: one by one, some 3 s apart.
+def _primes(limit: int) -> Ints:
+    """Return, for each size up to ``limit``, the smallest prime above it."""
+    composite = np.zeros(2 * limit + 2, bool)
+    composite[:2] = True
+    for n in range(2, int(len(composite) ** 0.5) + 1):
+        composite[n * n :: n] = True
+    primes = np.flatnonzero(~composite)
+    found: Ints = primes[np.searchsorted(primes, np.arange(limit + 1), side="right")]
+    return found
 
-    ``place`` (below ``size`` < ``prime``) of packs is taken in an order of each bill's own: a
-    multiple modulo a prime, so that a receipt is not scanned in the order of its shipment.
+
+_PRIME_ABOVE = _primes(MOST_TOGETHER)
+
+
+def scan_seconds(place: Ints, size: Ints, bill: Ints) -> Ints:
+    """Return how many seconds into its bill each pack is scanned: one by one, some 4 s apart.
+
+    ``place`` (below ``size``) of packs is taken in an order of each bill's own, multiples modulo a
+    prime, so that a receipt is not scanned in the order of its shipment.
     """
     mixed = (code_numbers.mix(bill) >> np.uint64(33)).astype(np.int64)
+    prime = _PRIME_ABOVE[size]
     turn = (place + 1) * (1 + mixed % (prime - 1)) % prime
-    pace = 300 + mixed % 257  # hundredths of a second
-    after: Ints = turn * size * pace // (100 * prime)
+    after: Ints = turn * (3 + mixed % 3) + (turn * turn + (mixed >> 8)) % 3
     return after
 
 
@@ -336,7 +349,7 @@ def by_case(place: Ints, load: Ints, bill: Ints) -> tuple[Ints, npt.NDArray[np.u
     mixed = (code_numbers.mix(bill) >> np.uint64(20)).astype(np.int64)
     case = place // CASE_PACKS
     whole = (mixed % 4 == 0) & (case < load // CASE_PACKS)
-    single = scan_seconds(place, load, bill, CONSIGNMENT_PRIME)
+    single = scan_seconds(place, load, bill)
     return np.where(whole, case * 9 + (mixed + case * case) % 7, single), whole.astype(np.uint8)
 
 
