@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from trace_engine.core.daybuffer import DayBuffer
 from trace_engine.core.eventlog import EventLog
-from trace_engine.core.fold import Edges, Exposure
+from trace_engine.core.fold import Exposure
 from trace_engine.core.identity import IdentityTable
+from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.core.signals import Custody
 from trace_engine.core.voids import step_with_voids
@@ -32,6 +33,7 @@ from trace_engine.events.findings import FINDINGS, REJECTS
 from trace_engine.events.raw import RawBatch
 from trace_engine.evidence.findings import FindingsBuilder
 from trace_engine.evidence.tables import conflict_rejects, edges_table, exposure_table, hits_table
+from trace_engine.graph.multigraph import Multigraph
 from trace_engine.policy import Policy
 from trace_engine.reference import ReferenceData
 from trace_engine.registry import Registry
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 AnyDetector = Detector[Any]
 
+FOLD_DAYS = 30  # edges of the supply graph are folded into months about this often
 HITS_AT_ONCE = 200_000  # hits turned into findings together where none are kept
 
 
@@ -95,7 +98,7 @@ class Engine:
         self.shards = CodeShards()
         self.identity = IdentityTable()
         self.exposure = Exposure()
-        self.edges = Edges()
+        self.multigraph = Multigraph()
         self.states: dict[str, State] = {
             name: d.new_state() for name, d in self.keyed_detectors().items()
         }
@@ -232,8 +235,12 @@ class Engine:
             verdicts = self._verdicts(data)
         with watch("fold"):
             self.exposure.grow(len(self.vocabulary.parties))
-            folds: list[Callable[[EventBatch, Any], None]] = [self.exposure.add, self.edges.add]
+            folds: list[Callable[[EventBatch, Any], None]] = [
+                self.exposure.add,
+                self.multigraph.add,
+            ]
             self.map_all(lambda fold: fold(batch, custody), folds)
+            self._settle(every=FOLD_DAYS)
         hits = []
         for name, verdict in verdicts.items():
             self.coverage.add(name, verdict)
@@ -367,7 +374,20 @@ class Engine:
 
     def edges_table(self) -> pa.Table:
         """Edges of the supply graph (schema GRAPH_EDGES), by giver, receiver and drug."""
-        return edges_table(self.edges, self.vocabulary)
+        return edges_table(self.multigraph, self.vocabulary)
+
+    def _settle(self, every: int = 1) -> None:
+        """Fold old edges of the supply graph if ``every`` days or more can be folded."""
+        if self.clock_day is not None:
+            detail = self.policy.general(self.clock_day).graph_detail_days
+            before = self.clock_day - detail
+            if before >= self.multigraph.settled_before + every:
+                self.multigraph.settle(before)
+
+    def supply_edges(self) -> Records:
+        """Return the supply graph's edges (records ``graph.multigraph.EDGE``), old ones folded."""
+        self._settle()
+        return self.multigraph.records()
 
     def rank(self) -> pa.Table:
         """Rank the enterprises seen so far (see ``trace_engine.ranking``)."""

@@ -161,12 +161,8 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
     ours.voided |= {s + t.seq_offset for s in theirs.voided}
     ours.identity.merge(theirs.identity)
     ours.exposure.merge(theirs.exposure.totals, t.ids["parties"][:-1])
-    edges = len(theirs.edges)
-    ours.edges.merge(
-        theirs.edges.keys[:edges],
-        theirs.edges.sums[:edges],
-        t.ids["parties"][:-1],
-        t.ids["drugs"][:-1],
+    ours.multigraph.merge(
+        theirs.multigraph.records(), t.ids["parties"], t.ids["drugs"], t.ids["batches"]
     )
     ours.coverage.merge(theirs.coverage.judged, theirs.coverage.skipped)
     for name, count in theirs.counts.items():

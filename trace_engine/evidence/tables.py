@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from trace_engine.core.fold import EVENTS, FIRST, LAST, VALUE, Edges, Exposure
+from trace_engine.core.fold import EVENTS, FIRST, LAST, VALUE, Exposure
 from trace_engine.events.batch import EventBatch, Vocabulary
 from trace_engine.events.findings import EXPOSURE, GRAPH_EDGES, REJECTS
 from trace_engine.evidence.findings import SHANGHAI_OFFSET
 from trace_engine.evidence.grouping import group_hits, standing
+from trace_engine.graph.multigraph import Multigraph, hop_sums
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,10 +51,9 @@ def exposure_table(exposure: Exposure, vocabulary: Vocabulary) -> pa.Table:
     return table.sort_by("enterprise_id")
 
 
-def edges_table(edges: Edges, vocabulary: Vocabulary) -> pa.Table:
+def edges_table(graph: Multigraph, vocabulary: Vocabulary) -> pa.Table:
     """Return ``GRAPH_EDGES``, by giver, receiver and drug."""
-    used = len(edges)
-    keys, sums = edges.keys[:used], edges.sums[:used]
+    keys, sums = hop_sums(graph.records())
     parties, drugs = vocabulary.parties, vocabulary.drugs
 
     def names(interner: Any, ids: npt.NDArray[np.int32]) -> pa.Array:

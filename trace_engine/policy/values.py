@@ -57,6 +57,15 @@ class General(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             extra_json_schema={"unit": "days", "zh": "事件编号去重的记忆天数"},
         ),
     ] = 31
+    graph_detail_days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=36600,
+            description="How long the supply graph keeps batch, bill and day of an edge",
+            extra_json_schema={"unit": "days", "zh": "流向图保留批号、单据和日期明细的天数"},
+        ),
+    ] = 400
 
 
 @dataclass(frozen=True, slots=True)

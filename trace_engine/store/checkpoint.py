@@ -23,13 +23,14 @@ from trace_engine.core.eventlog import LOG_COLUMNS, LOG_OPTIONAL, MemoryChunk
 from trace_engine.core.movements import WAITING
 from trace_engine.detectors.base import Hits
 from trace_engine.events.batch import INTERNERS, STRING_COLUMNS, Interner
+from trace_engine.graph.multigraph import EDGE
 from trace_engine.store.eventlog import read_ipc, write_ipc
 from trace_engine.store.spill import batch_table, table_batch
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "state.json"
 _HIT_COLUMNS = (
     "seq", "observed", "threshold", "severity", "subject", "counterparty", "time", "region",
@@ -119,8 +120,8 @@ def _collect(engine: Engine) -> tuple[Arrays, dict[str, Any]]:
         arrays[f"shard{k}.receipts"] = _bytes(shard.receipts.waiting())
     arrays["identity.keys"], arrays["identity.days"] = engine.identity.entries()
     arrays["exposure"] = engine.exposure.totals
-    arrays["edges.keys"] = engine.edges.keys[: len(engine.edges)]
-    arrays["edges.sums"] = engine.edges.sums[: len(engine.edges)]
+    engine.supply_edges()  # folds what is old
+    arrays["edges"] = _bytes(engine.multigraph.sorted())
     plain: dict[str, dict[str, Any]] = {}
     for name, state in engine.states.items():
         plain[name] = {}
@@ -204,7 +205,7 @@ def _restore(engine: Engine, arrays: Arrays, values: dict[str, Any]) -> None:
         shard.receipts.replace(_records(arrays[f"shard{k}.receipts"], WAITING))
     engine.identity.replace(arrays["identity.keys"], arrays["identity.days"])
     engine.exposure.totals = arrays["exposure"]
-    engine.edges.restore(arrays["edges.keys"], arrays["edges.sums"])
+    engine.multigraph.restore(_records(arrays["edges"], EDGE))
     for name, state in engine.states.items():
         state.update(values["states"][name])
         prefix = f"state.{name}."
