@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel, inlined
+from trace_engine.core.kernel import inlined, kernel
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -65,7 +65,6 @@ def short_cycles(
     ratio: float,
     limit: int,
     stop: int,
-    steps: int,
     counts: Int64,
     seeds: npt.NDArray[np.bool_],
     edges: Int64,

@@ -153,8 +153,13 @@ def _search(
     ends with number ``stop``: that after ``limit`` tells that there are more, ``limit`` itself
     that all to be written are.
     """
-    find = short_cycles if depth <= SHORT else long_cycles
-    return find(
+    if depth <= SHORT:
+        return short_cycles(
+            graph.source, graph.target, graph.rank, graph.earlier, graph.outgoing, graph.out_start,
+            graph.incoming, graph.in_start, earliest, closing, depth, amounts, least_ratio, limit,
+            stop, counts, seeds, edges, offsets,
+        )  # fmt: skip
+    return long_cycles(
         graph.source, graph.target, graph.rank, graph.earlier, graph.outgoing, graph.out_start,
         graph.incoming, graph.in_start, earliest, closing, depth, amounts, least_ratio, limit,
         stop, steps, counts, seeds, edges, offsets,
