@@ -104,7 +104,7 @@ def test_guilt_is_that_of_subjects_of_violations(world: World) -> None:
     assert len(guilty) == world.summary.guilty_sellers
     assert 0.01 <= len(guilty) / len(world.sellers) <= 0.035
     honest = {r["from_id"] for r in world.events if r["code"] not in world.touched}
-    assert len(guilty & honest) > 0.6 * len(guilty)  # most trade honestly, too
+    assert len(guilty & honest) >= 0.4 * len(guilty)  # many trade honestly, too
 
 
 def test_duplicate_sales_are_sold_twice(world: World) -> None:

@@ -68,7 +68,10 @@ class Desk:
     def drug(
         self, channel: int, having: str | None = None, among: npt.NDArray[np.bool_] | None = None
     ) -> int:
-        """Return a drug sold in a channel, by demand; ``having`` a class; or ``among`` some."""
+        """Return a drug sold in a channel, by demand; ``having`` a class; or ``among`` some.
+
+        Unless they are ``among`` them, drugs allotted to territories are left alone.
+        """
         cdf = self.market.channel_drugs[channel]
         weight = np.diff(cdf, prepend=0.0)
         if having is None:
@@ -77,6 +80,8 @@ class Desk:
             weight = weight * np.array([having in c for c in self.market.drug_classes])
         if among is not None:
             weight = np.where(among, weight, 0.0)
+        else:
+            weight = np.where(self.market.drug_free, weight, 0.0)
         return int(self.rng.choice(len(weight), p=weight / weight.sum()))
 
     def codes(self, drug: int, count: int) -> list[int]:

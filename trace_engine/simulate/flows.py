@@ -81,6 +81,10 @@ def draw_lots(market: Market, rng: np.random.Generator, packs: int) -> Lots:
     for c, cdf in enumerate(market.channel_drugs):
         mine = channel == c
         drug[mine] = np.minimum(np.searchsorted(cdf, u[mine]), len(cdf) - 1)
+    # Who may not sell the drug in its province takes the medicine's first maker's.
+    outside = ~market.allotted[drug, market.province[seller]]
+    copies = market.drug_count // len(FORMULARY)
+    drug = np.where(outside, drug // copies * copies, drug)
     size = np.minimum(rng.geometric(1 / MEAN_SIZE[channel]), 120)
     return Lots(seller, drug, size)
 

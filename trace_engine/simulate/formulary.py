@@ -118,6 +118,7 @@ FORMULARY: tuple[Medicine, ...] = (
     Medicine(
         "注射用A型肉毒毒素", "注射剂", "rx;injection;botulinum", 1, 900.0, 0.5, False, False, True
     ),
+    Medicine("盐酸哌甲酯缓释片", "片剂", "rx;psychotropic_1", 15, 260.0, 0.4, False, False, True),
     Medicine("卡马西平片", "片剂", "rx", 100, 17.0, 1.2, False, True, True),
 )
 

@@ -32,9 +32,12 @@ TYPES = (
     "public_hospital",
     "medical",
     "platform",
+    "manufacturer",
+    "logistics",
 )
 MAH, WHOLESALER, CHAIN_HQ, CHAIN_STORE, PHARMACY, PUBLIC_HOSPITAL, MEDICAL, PLATFORM = range(8)
-UNLICENSED = 8  # trades, but stands in no registry
+MANUFACTURER, LOGISTICS = 8, 9  # only where a scheme or twin founds them
+UNLICENSED = 10  # trades, but stands in no registry
 
 RETAIL, ONLINE, MEDICINE = range(3)  # channels a seller to persons works in
 EPHEDRINE = "ephedrine_compound"
@@ -132,9 +135,6 @@ class Market:
         self.begin = first_day * DAY  # seconds
         self.end = (first_day + days) * DAY
         self.sellers_planned = max(300, codes // 80)
-        self._people()
-        self._medicines()
-        self._drugs_by_channel()
         self.recalls: list[Recall] = []
         self.status: dict[int, tuple[str, int]] = {}  # party -> status other than active, since
         # What the registry says otherwise than usual: column -> text of ``enterprises.csv`` by
@@ -146,6 +146,10 @@ class Market:
         self.details = Details()  # what single rows state otherwise than usual
         self.licence_changes: list[LicenceChange] = []
         self.territories: list[Territory] = []
+        self._people()
+        self._medicines()
+        self._drugs_by_channel()
+        self._allot()
         self.bills = 0  # numbers given so far
         self.buyers = 0
         self.lots = 0
@@ -432,6 +436,25 @@ class Market:
         for mask in allowed:
             weight = np.where(mask, self.drug_weight, 0.0)
             self.channel_drugs.append(np.cumsum(weight / weight.sum()))
+
+    def _allot(self) -> None:
+        """Allot a few drugs to eight to twenty provinces each: nobody sells them elsewhere.
+
+        ``allotted`` says where each drug may be sold, shape (drugs, 100), by province;
+        ``drug_free`` which drugs are nobody's territory.
+        """
+        rng = self.rng
+        provinces = np.unique(self.city_province)
+        copies = self.drug_count // len(FORMULARY)
+        last = np.arange(self.drug_count) % copies == copies - 1
+        few = last & (copies > 1) & (self.medicine % 7 == 6) & ~self.drug_ephedrine
+        self.drug_free = ~few
+        self.allotted = np.ones((self.drug_count, 100), bool)
+        for drug in np.flatnonzero(few).tolist():
+            mine = rng.permutation(provinces)[: int(rng.integers(8, 21))]
+            self.allotted[drug] = False
+            self.allotted[drug, mine] = True
+            self.territories += [Territory(drug, int(p)) for p in np.sort(mine)]
 
     # ---- numbers -------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.formulary import FORMULARY, INSULIN
@@ -83,7 +85,9 @@ def insulin_online(desk: Desk, truth: Truth) -> None:
     """Insulin is an injection and may yet be sold online: the ban excepts it."""
     m = desk.market
     insulin = [
-        d for d in range(m.drug_count) if FORMULARY[int(m.medicine[d])].generic_name == INSULIN
+        d
+        for d in np.flatnonzero(m.drug_free).tolist()
+        if FORMULARY[int(m.medicine[d])].generic_name == INSULIN
     ]
     seller, drug = desk.pick(m.online), desk.pick(insulin)
     codes = desk.codes(drug, 1)
