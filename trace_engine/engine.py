@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from trace_engine.core.aggregation import step
 from trace_engine.core.daybuffer import DayBuffer
 from trace_engine.core.eventlog import EventLog
 from trace_engine.core.fold import Exposure
@@ -23,15 +24,26 @@ from trace_engine.core.identity import IdentityTable
 from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.core.signals import Custody
-from trace_engine.core.voids import step_with_voids
 from trace_engine.coverage import Coverage
-from trace_engine.detectors.base import Detector, Hits, KeyedDetector, Rows, Slice, State, Verdict
+from trace_engine.detectors.base import (
+    ClueDetector,
+    Detector,
+    Family,
+    Hits,
+    KeyedDetector,
+    Rows,
+    Slice,
+    State,
+    Verdict,
+    in_order,
+)
 from trace_engine.detectors.registry import detector_classes
 from trace_engine.events.batch import DAY, EventBatch, Vocabulary
 from trace_engine.events.encode import Encoder
 from trace_engine.events.findings import FINDINGS, REJECTS
 from trace_engine.events.raw import RawBatch
 from trace_engine.evidence.findings import FindingsBuilder
+from trace_engine.evidence.grouping import standing
 from trace_engine.evidence.tables import conflict_rejects, edges_table, exposure_table, hits_table
 from trace_engine.graph.multigraph import Multigraph
 from trace_engine.policy import Policy
@@ -214,7 +226,7 @@ class Engine:
         seq_base = len(self.log)
         with watch("custody"):
             settings = self.reference.settings(self.policy, self.detectors, first_day)
-            custody = step_with_voids(
+            custody = step(
                 self.shards,
                 batch,
                 seq_base,
@@ -264,8 +276,17 @@ class Engine:
             return []
         settings = self.reference.settings(self.policy, self.detectors, day)
         nothing = EventBatch.empty()
-        custody = self.shards.step(
-            nothing, len(self.log), day, *self.reference.arrays(), settings, self.run_all
+        custody = step(
+            self.shards,
+            nothing,
+            len(self.log),
+            day,
+            *self.reference.arrays(),
+            settings,
+            self.run_all,
+            self.log,
+            self.voided,
+            self.clock_day,
         )
         self.clock_day = max(day, self.clock_day)
         data = self._slice(nothing, len(self.log), custody, day, day)
@@ -331,8 +352,22 @@ class Engine:
             rows["time"] = np.maximum(rows["time"], data.first_day * DAY)
         if self.keep_hits:
             self.kept_rows[detector.id].append(rows)
+        if isinstance(detector, ClueDetector):
+            clues = self.clues(detector, list(data.hits.items()))
+            clues["time"] = np.maximum(clues["time"], data.first_day * DAY)
+            rows = in_order([rows, clues])
         verdict.hits = detector.advance(rows, self.states[detector.id], parameters, data.last_day)
         return verdict
+
+    def clues(self, detector: ClueDetector[Any], hits: list[tuple[str, Hits]]) -> Rows:
+        """Return the rows a detector selects of what others found: suspected violations that stand."""
+        found = [
+            (name, standing(some, self.data_begin or 0))
+            for name, some in hits
+            if self.detectors[name].family == Family.SUSPECTED_VIOLATION
+            and not self.detectors[name].after_others
+        ]
+        return detector.select_clues(found, self.log.columns, self.view)
 
     def parameters(self, detector: AnyDetector, day: int) -> Any:
         """Return a detector's parameters in force on ``day``."""

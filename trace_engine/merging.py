@@ -19,10 +19,10 @@ from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
 from trace_engine.core.eventlog import MemoryChunk
 from trace_engine.core.kernel import kernel
 from trace_engine.core.movements import WAITING
+from trace_engine.core.past import shard_of
 from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
-from trace_engine.core.voids import shard_of
-from trace_engine.detectors.base import Hits, Rows
+from trace_engine.detectors.base import ClueDetector, Hits, Rows, in_order
 from trace_engine.events.batch import (
     INTERNERS,
     NATIONAL_LIMIT,
@@ -180,7 +180,7 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
     ]
     if clocks:
         ours.kept_hits += ours.catch_up(max(clocks))
-    for name in keyed:
+    for name in sorted(keyed, key=lambda each: keyed[each].after_others):
         rows = [
             *ours.kept_rows[name],
             *({c: t.column(c, v) for c, v in r.items()} for r in theirs.kept_rows[name]),
@@ -284,11 +284,8 @@ def _judge_again(engine: Engine, name: str, parts: list[Rows]) -> None:
     detector = engine.keyed_detectors()[name]
     engine.states[name] = detector.new_state()
     parts = [p for p in parts if len(p["time"])]
-    if not parts:
-        engine.kept_rows[name] = []
-        return
-    rows = {c: np.concatenate([p[c] for p in parts]) for c in parts[0]}
-    order = np.lexsort((rows["event_key"], rows["time"]))
-    rows = {c: column[order] for c, column in rows.items()}
-    engine.kept_rows[name] = [rows]
-    engine.kept_hits += engine.judge_rows(name, rows)
+    engine.kept_rows[name] = [in_order(parts)] if parts else []
+    if isinstance(detector, ClueDetector):
+        parts.append(engine.clues(detector, engine.kept_hits))
+    if parts:
+        engine.kept_hits += engine.judge_rows(name, in_order(parts))

@@ -53,13 +53,15 @@ def test_text_says_the_same() -> None:
 @given(
     st.lists(
         st.dictionaries(
-            st.sampled_from(["source", "target", "packs", "first", "source_region"]),
-            st.none() | st.text(max_size=6) | st.integers(-5, 10**9),
+            st.sampled_from(["source", "target", "first", "source_region", "source_name"]),
+            st.none() | st.text(max_size=6),
         ),
         max_size=40,
     )
 )
 def test_any_flow_can_be_drawn(flow: list[dict[str, Any]]) -> None:
+    for i, some in enumerate(flow):
+        some["packs"] = (None, -3, 10**9, "7")[i % 4]
     drawn = network.build(flow, "x", "zh")
     for node in drawn.nodes:
         assert 0 < node.x < drawn.width
