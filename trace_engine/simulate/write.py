@@ -181,7 +181,7 @@ class Texts:
             "buyer_id": _numbered(rows["buyer"], b"P"),
             "contact_id": _numbered(stated["contact"], b"C"),
             "address_id": _numbered(stated["address"], b"A"),
-            "buyer_device_id": _numbered(stated["buyer_device"], b"M"),
+            "buyer_device_id": _numbered(stated["buyer_device"], b"BD"),
             "rx_no": _numbered(rows["prescription"], b"R"),
             "pharmacist_id": _numbered(stated["pharmacist"], b"PH"),
             "doctor_id": _numbered(stated["doctor"], b"DR"),
