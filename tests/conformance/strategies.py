@@ -8,7 +8,7 @@ times cut to a date, sides not named, packs sold twice, returned, destroyed, mad
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
@@ -42,11 +42,13 @@ class Case:
     drugs: tuple[Row, ...]
     recalls: tuple[Row, ...]
     rows: tuple[Row, ...]
+    papers: dict[str, tuple[Row, ...]] = field(default_factory=dict)  # further tables
 
     @property
     def registry(self) -> dict[str, tuple[Row, ...]]:
         """Return the tables of the registry."""
-        return {"enterprises": self.enterprises, "drugs": self.drugs, "recalls": self.recalls}
+        tables = {"enterprises": self.enterprises, "drugs": self.drugs, "recalls": self.recalls}
+        return tables | {name: rows for name, rows in self.papers.items() if rows}
 
 
 def day_text(offset: int) -> str:
@@ -95,6 +97,77 @@ def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...], t
         "effective": day_text(r.randrange(6)),
     }
     return tuple(enterprises), drugs, (recall,)
+
+
+SCOPES = (None, None, "rx;otc_a;otc_b", "otc_a;otc_b", "otc_b;cold_chain", "psychotropic_2", "中医")
+CHANGES = (
+    "address_change", "legal_person_change", "scope_change", "renewal", "issue", "suspension",
+    "resumption", "cancellation", "revocation",
+)  # fmt: skip
+
+
+def with_papers(
+    r: random.Random, enterprises: tuple[Row, ...]
+) -> tuple[tuple[Row, ...], dict[str, tuple[Row, ...]]]:
+    """Return the enterprises with licences of all conditions, and the tables beside them."""
+    licensed = []
+    for row in enterprises:
+        day = r.randrange(-40, 60)
+        status = r.choice((None, "active", "active", "suspended", "cancelled", "revoked"))
+        licence = row["licence_no"] and r.choice(
+            (row["licence_no"], "京AA0100001", "京AB010000001")
+        )
+        more = {
+            "licence_no": licence,
+            "uscc": r.choice((None, None, None, f"{row['enterprise_id']}-no-credit-code")),
+            "licence_from": r.choice((None, day_text(-900), day_text(day))),
+            "licence_to": r.choice((None, day_text(day - 45), day_text(day), day_text(900))),
+            "status": status,
+            "status_date": day_text(r.randrange(80)) if r.random() < 0.9 else None,
+            "scope": r.choice(SCOPES),
+        }
+        licensed.append({**row, **more})
+    shops = [
+        {
+            "shop_id": r.choice(("S1", "S1", "S2")),
+            "platform_id": r.choice(("T1", "T1", "T2", None)),
+            "enterprise_id": r.choice((*PARTIES, None)),
+            "reported_from": r.choice((None, day_text(r.randrange(60)))),
+            "reported_to": r.choice((None, None, day_text(60 + r.randrange(20)))),
+        }
+        for _ in range(r.choice((0, 1, 3)))
+    ]
+    territories = [
+        {
+            "drug_id": r.choice(DRUGS),
+            "enterprise_id": r.choice((None, None, *PARTIES)),
+            "region": r.choice((*REGIONS, "310000", "440100")),
+            "valid_from": r.choice((None, day_text(r.randrange(20)))),
+            "valid_to": r.choice((None, None, day_text(20 + r.randrange(40)))),
+        }
+        for _ in range(r.choice((0, 1, 3)))
+    ]
+    for row in territories:
+        if row["enterprise_id"] and r.random() < 0.5:
+            row["region"] = None
+    events = [
+        {
+            "enterprise_id": r.choice(PARTIES),
+            "kind": r.choice(CHANGES[:3] if r.random() < 0.6 else CHANGES),
+            "date": day_text(r.randrange(-60, 60)),
+        }
+        for _ in range(r.choice((0, 4, 12)))
+    ]
+    papers = {"shops": shops, "territories": territories, "licence_events": events}
+    return tuple(licensed), {name: tuple(rows) for name, rows in papers.items()}
+
+
+def make_case(r: random.Random, codes: int, events: int) -> Case:
+    """Return a registry and a history."""
+    enterprises, drugs, recalls = make_registry(r)
+    rows = history(r, codes, events)
+    enterprises, papers = with_papers(r, enterprises)
+    return Case(enterprises, drugs, recalls, rows, papers)
 
 
 def _stamp(r: random.Random, day: int, dated: float) -> str:
@@ -258,12 +331,12 @@ def history(r: random.Random, codes: int, events: int) -> tuple[Row, ...]:
 def case_of(seed: int, codes: int = 3, events: int = 10) -> Case:
     """Return the case of a seed: the same for ever."""
     r = random.Random(seed)
-    return Case(*make_registry(r), history(r, codes, events))
+    return make_case(r, codes, events)
 
 
 def cases(codes: int = 3, events: int = 10) -> st.SearchStrategy[Case]:
     """Return a strategy of cases (drawn through hypothesis' own randomness, so they shrink)."""
     return st.builds(
-        lambda r: Case(*make_registry(r), history(r, codes, events)),
+        lambda r: make_case(r, codes, events),
         st.randoms(use_true_random=False),
     )

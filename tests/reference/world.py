@@ -51,6 +51,9 @@ class World:
     drugs: dict[str, Row] = field(default_factory=dict)
     shops: dict[str, Row] = field(default_factory=dict)
     recalls: list[Row] = field(default_factory=list)
+    shop_rows: list[Row] = field(default_factory=list)  # every row, also of one shop
+    territories: list[Row] = field(default_factory=list)
+    licence_events: list[Row] = field(default_factory=list)
     coordinates: Callable[[str], tuple[float, float] | None] = lambda code: None
 
     @staticmethod
@@ -59,14 +62,20 @@ class World:
         drugs: Iterable[Row] = (),
         shops: Iterable[Row] = (),
         recalls: Iterable[Row] = (),
+        territories: Iterable[Row] = (),
+        licence_events: Iterable[Row] = (),
         coordinates: Callable[[str], tuple[float, float] | None] | None = None,
     ) -> World:
         """Return a world from rows of the registry folder."""
+        shops = list(shops)
         return World(
             {str(r["enterprise_id"]): r for r in enterprises},
             {str(r["drug_id"]): r for r in drugs},
             {str(r["shop_id"]): r for r in shops},
             list(recalls),
+            shops,
+            list(territories),
+            list(licence_events),
             coordinates or (lambda code: None),
         )
 

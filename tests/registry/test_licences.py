@@ -10,7 +10,14 @@ import pytest
 
 from trace_engine.events.batch import Vocabulary
 from trace_engine.registry import Registry, RegistryView
-from trace_engine.registry.channels import CITY, COUNTY, NOBODY, PROVINCE, UNREGISTERED
+from trace_engine.registry.channels import (
+    CITY,
+    COUNTY,
+    NOBODY,
+    PROVINCE,
+    UNREGISTERED,
+    region_levels,
+)
 from trace_engine.registry.licences import (
     ALWAYS,
     CANCELLED,
@@ -205,9 +212,14 @@ def test_territories_follow_the_vocabulary() -> None:
     found.refresh()
     assert (territories.after - territories.first).tolist() == [0, 1, 3]
     only = int(territories.first[1])
-    assert (territories.enterprise[only], territories.grain[only]) == (0, 0)
+    assert (territories.enterprise[only], territories.region[only]) == (0, -1)
     rows = slice(int(territories.first[2]), int(territories.after[2]))
-    assert sorted(territories.grain[rows].tolist()) == [PROVINCE, CITY, COUNTY]
+    grain, keys = region_levels()
+    regions = territories.region[rows]
+    assert sorted(grain[regions].tolist()) == [PROVINCE, CITY, COUNTY]
+    assert sorted(keys[PROVINCE - 1, regions].tolist()) == [37, 44, 44]
+    assert len(set(keys[CITY - 1, regions].tolist())) == 2
+    assert len(set(keys[COUNTY - 1, regions].tolist())) == 3
     assert set(territories.enterprise[rows].tolist()) == {NOBODY, 0}
 
 

@@ -8,7 +8,7 @@ the registry view is refreshed. Enterprises are rows of ``enterprises``; -1 wher
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -103,15 +103,13 @@ class Shops:
             self.platform_of = np.append(self.platform_of, np.array(more, np.int32))
 
 
-# How much of a region's code must agree for a place to lie in it.
-WHOLE_COUNTRY, PROVINCE, CITY, COUNTY = 0, 1, 2, 3
+PROVINCE, CITY, COUNTY = 1, 2, 3  # grains: how much of the country the code of a region names
 
 
 class Territories:
     """Rows of ``territories`` as arrays of shape ``(m,)``, sorted by drug, and lists by drug.
 
-    ``enterprise`` row allotted to (-1 everybody); ``region`` index (-1 everywhere) with ``grain``
-    (constants above) and ``key`` (what must be equal: province, city key, or region in force);
+    ``enterprise`` row allotted to (-1 everybody); ``region`` index (-1 everywhere);
     ``valid_from``/``valid_to`` days. ``first`` and ``after`` by drug id of the vocabulary, as in
     :class:`Shops`. Rows that name no drug, neither enterprise nor region, or a region that is none
     are left out (they are among the registry's problems).
@@ -137,10 +135,6 @@ class Territories:
         self.valid_to = np.array([row[2] for row in rows], np.int32)
         self.enterprise = np.array([row[3] for row in rows], np.int32)
         self.region = np.array([row[4] for row in rows], np.int16)
-        known = np.maximum(self.region, 0)
-        self.grain, key = place_keys(known)
-        self.grain[self.region < 0] = WHOLE_COUNTRY
-        self.key = np.where(self.region < 0, 0, key)
         self._rows: dict[str, tuple[int, int]] = {}
         for place, row in enumerate(rows):
             self._rows[row[0]] = (self._rows.get(row[0], (place, place))[0], place + 1)
@@ -155,11 +149,13 @@ class Territories:
             self.first = np.append(self.first, bounds[:, 0])
 
 
-def place_keys(region: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], Int32]:
-    """Return the grain of regions by index, and the key that a place inside each must have.
+@lru_cache(maxsize=1)
+def region_levels() -> tuple[npt.NDArray[np.int8], Int32]:
+    """Return the grain of every region, and its keys at each grain: shapes ``(n,)``, ``(3, n)``.
 
-    A code that names a province is compared by province, one that names a city (``xxyy00``) by city
-    key, a county by its successor in force (a renumbered county keeps its territory).
+    Two regions agree at a grain if their keys of row grain - 1 are equal: province, city key, and
+    county in force (a renumbered county is its successor). A code that names a province has the
+    grain PROVINCE, one that names a city (``xxyy00``) CITY, others COUNTY.
     """
     regions = load_regions()
     today = np.arange(len(regions), dtype=np.int32)
@@ -168,5 +164,4 @@ def place_keys(region: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], Int32]:
         today = np.where(following >= 0, following, today).astype(np.int32)
     grain = np.array([CITY if code.endswith("00") else COUNTY for code in regions.codes], np.int8)
     grain[regions.is_province] = PROVINCE
-    key = np.choose(grain - 1, [regions.province.astype(np.int32), regions.city, today])
-    return grain[region], key[region].astype(np.int32)
+    return grain, np.stack([regions.province.astype(np.int32), regions.city, today])

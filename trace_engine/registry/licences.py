@@ -165,7 +165,7 @@ def _events(
     rows = enterprises.rows(table.column("enterprise_id").to_pylist()).astype(np.int64)
     days = table.column("date").cast(pa.int32()).fill_null(NEVER).to_numpy().astype(np.int64)
     kinds = by_value(table.column("kind"), np.int64, licence_event, int(LicenceEvent.OTHER))
-    used = (rows >= 0) & (days != NEVER)
+    used = (rows >= 0) & (days >= 0) & (days != NEVER)
     return rows[used], kinds[used], days[used]
 
 
