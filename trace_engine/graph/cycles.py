@@ -84,6 +84,7 @@ def temporal_cycles(
     least_ratio: float = 0.0,
     most: int | None = None,
     most_steps: int | None = None,
+    closed_from: int | None = None,
     listed: bool = True,
 ) -> Cycles:
     """Return the cycles of a temporal multigraph (see the module).
@@ -92,7 +93,8 @@ def temporal_cycles(
     on, times and ``window`` integers of any one unit. ``longest``: largest length, None for any.
     ``least_ratio``: only cycles whose least amount is at least this share of their largest.
     ``most``: no more cycles than this. ``most_steps``: no more edges walked than about this, where
-    ``longest`` is over 5 (their number can grow exponentially). ``listed=False``: count only.
+    ``longest`` is over 5 (their number can grow exponentially). ``closed_from``: only cycles whose
+    last edge is not before this time. ``listed=False``: count only.
 
     Raises ``ValueError`` for columns of different lengths, negative vertices, a window below 0 or
     ``longest`` below 2.
@@ -113,7 +115,10 @@ def temporal_cycles(
     steps = NO_LIMIT if most_steps is None else int(most_steps)
     depth = max(2, min(graph.vertices if longest is None else longest, graph.vertices))
     counts = np.zeros(depth + 1, np.int64)
-    closing = np.arange(len(graph), dtype=np.int64)
+    first = 0
+    if closed_from is not None:
+        first = int(np.searchsorted(graph.moments[graph.rank], closed_from))
+    closing = np.arange(first, len(graph), dtype=np.int64)
     seeds = np.zeros(len(graph), np.bool_)
     nothing = np.empty(0, np.int64)
     found, complete = _search(
