@@ -367,7 +367,7 @@ class Engine:
             if self.detectors[name].family == Family.SUSPECTED_VIOLATION
             and not self.detectors[name].after_others
         ]
-        return detector.select_clues(found, self.log.columns, self.view)
+        return detector.select_clues(found, self.detectors, self.log.columns, self.view)
 
     def parameters(self, detector: AnyDetector, day: int) -> Any:
         """Return a detector's parameters in force on ``day``."""

@@ -249,9 +249,16 @@ class ClueDetector(KeyedDetector[P]):
 
     @abstractmethod
     def select_clues(
-        self, hits: Iterable[tuple[str, Hits]], look_up: LookUp, registry: RegistryView
+        self,
+        hits: Iterable[tuple[str, Hits]],
+        catalogue: Mapping[str, Detector[Any]],
+        look_up: LookUp,
+        registry: RegistryView,
     ) -> Rows:
-        """Return rows of ``hits`` (detector id, hits) of suspected violations that stand."""
+        """Return rows of ``hits`` (detector id, hits) of suspected violations that stand.
+
+        ``catalogue`` has every detector by id.
+        """
 
 
 def hits_of(

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from trace_engine.core.kernel import kernel
 from trace_engine.detectors.base import (
     ClueDetector,
+    Detector,
     Evidence,
     Family,
     Hits,
@@ -41,7 +42,6 @@ from trace_engine.detectors.base import (
     State,
     Verdict,
 )
-from trace_engine.detectors.registry import detector_classes
 from trace_engine.events.batch import DAY
 from trace_engine.events.hashing import hash64
 from trace_engine.registry import RegistryView
@@ -165,17 +165,25 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
         missing = len(data) - judged
         return packed, Verdict(judged=judged, skipped={"no_giver": missing} if missing else {})
 
+    def __init__(self) -> None:
+        self._catalogue: dict[int, Detector[Any]] = {}  # by hash of the id
+
     def select_clues(
-        self, hits: Iterable[tuple[str, Hits]], look_up: LookUp, registry: RegistryView
+        self,
+        hits: Iterable[tuple[str, Hits]],
+        catalogue: Mapping[str, Detector[Any]],
+        look_up: LookUp,
+        registry: RegistryView,
     ) -> Rows:
         """Return one row a hit that was judged on a scan itself."""
         parts = []
-        classes = detector_classes()
+        if len(self._catalogue) != len(catalogue):
+            self._catalogue = {hash64(name): detector for name, detector in catalogue.items()}
         for name, some in hits:
             seq = np.asarray(some.seq, np.int64)
             at = look_up(("time", "event_key", "source", "target"), seq)
             giver, receiver = at["source"], at["target"]
-            if name in classes and classes[name].answerable == "receiver":
+            if catalogue[name].answerable == "receiver":
                 giver = receiver
             subject = giver if some.subject is None else np.asarray(some.subject, np.int32)
             counts = subject >= 0
@@ -225,12 +233,82 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
         for month in over:
             events = state.pop(f"events{month}")
             mine = _month(state["time"]) == month
-            hits = _judge(_part(state, mine), events, state["types"], month, parameters)
+            hits = self._judge(_part(state, mine), events, state["types"], month, parameters)
             if hits is not None:
                 found.append(hits)
         if over:
             state.update(_part(state, _month(state["time"]) >= closed))
         return _joined(found)
+
+    def _judge(
+        self,
+        rows: Rows,
+        given: Int64,
+        types: npt.NDArray[np.int8],
+        month: int,
+        parameters: ClueConcentrationParameters,
+    ) -> Hits | None:
+        """Judge one month: ``rows`` are its clues, ``given`` events by giver."""
+        size = max(len(given), int(rows["source"].max()) + 1 if len(rows["seq"]) else 0)
+        events = _grown(given, size)
+        kind = _grown(types, size)[:size]
+        clues = np.bincount(rows["source"], minlength=size)
+        expected, ratio, lower = np.zeros((3, size))
+        fires = np.zeros(size, np.bool_)
+        for one in np.unique(kind[clues > 0]).tolist():
+            peers = np.flatnonzero((kind == one) & (events > 0))
+            if len(peers) < parameters.peers or clues[peers].sum() == 0:
+                continue
+            found = shrink(clues[peers], events[peers])
+            expected[peers], ratio[peers], lower[peers] = found
+            fires[peers] = (lower[peers] >= parameters.ratio) & (clues[peers] >= parameters.clues)
+        chosen = np.flatnonzero(fires)
+        if len(chosen) == 0:
+            return None
+        related = np.full((len(chosen), _NAMED), -1, np.int64)
+        kinds = []
+        for i, party in enumerate(chosen.tolist()):
+            mine = np.flatnonzero(rows["source"] == party)
+            order = (rows["detector_key"][mine], rows["event_key"][mine], rows["time"][mine])
+            mine = mine[np.lexsort(order)]
+            latest = rows["seq"][mine][::-1][:_NAMED]
+            related[i, : len(latest)] = latest
+            kinds.append(self._kinds(rows["detector_key"][mine]))
+        first = np.datetime64(month, "M")
+        end = int((first + 1).astype("datetime64[D]").astype(np.int64)) - 1
+        return Hits(
+            seq=related[:, 0],
+            observed=clues[chosen].astype(np.float64),
+            threshold=expected[chosen],
+            severity=np.clip(0.4 + 0.1 * np.log2(ratio[chosen]), 0.5, 0.9).astype(np.float32),
+            subject=chosen.astype(np.int32),
+            counterparty=np.full(len(chosen), -1, np.int32),
+            time=np.full(len(chosen), end * DAY, np.int64),
+            amount=np.zeros(len(chosen), np.int64),
+            group=np.full(len(chosen), month + 1, np.uint64),
+            related=related,
+            extra={
+                "month": np.full(len(chosen), str(first)),
+                "ratio": ratio[chosen],
+                "kinds_zh": np.array([zh for zh, _ in kinds]),
+                "kinds_en": np.array([en for _, en in kinds]),
+            },
+        )
+
+    def _kinds(self, keys: npt.NDArray[np.uint64]) -> tuple[str, str]:
+        """Return the detectors behind clues in words, the commonest first, in both languages."""
+        names = self._catalogue
+        found, counts = np.unique(keys, return_counts=True)
+        ordered = sorted(
+            (
+                (-int(n), names[int(k)].id, names[int(k)])
+                for k, n in zip(found, counts, strict=True)
+            ),
+            key=lambda item: item[:2],
+        )[:4]
+        zh = "、".join(f"{cls.title_zh}{-n}条" for n, _, cls in ordered)
+        en = ", ".join(f"{cls.title_en} ({-n})" for n, _, cls in ordered)
+        return zh, en
 
 
 def _rows(seq: Int64, **columns: npt.NDArray[Any]) -> Rows:
@@ -290,61 +368,6 @@ def _once_a_day(clues: Rows) -> Rows:
     return _part(clues, np.append(np.flatnonzero(last), len(order) - 1))
 
 
-def _judge(
-    rows: Rows,
-    given: Int64,
-    types: npt.NDArray[np.int8],
-    month: int,
-    parameters: ClueConcentrationParameters,
-) -> Hits | None:
-    """Judge one month: ``rows`` are its clues, ``given`` events by giver."""
-    size = max(len(given), int(rows["source"].max()) + 1 if len(rows["seq"]) else 0)
-    events = _grown(given, size)
-    kind = _grown(types, size)[:size]
-    clues = np.bincount(rows["source"], minlength=size)
-    expected, ratio, lower = np.zeros((3, size))
-    fires = np.zeros(size, np.bool_)
-    for one in np.unique(kind[clues > 0]).tolist():
-        peers = np.flatnonzero((kind == one) & (events > 0))
-        if len(peers) < parameters.peers or clues[peers].sum() == 0:
-            continue
-        found = shrink(clues[peers], events[peers])
-        expected[peers], ratio[peers], lower[peers] = found
-        fires[peers] = (lower[peers] >= parameters.ratio) & (clues[peers] >= parameters.clues)
-    chosen = np.flatnonzero(fires)
-    if len(chosen) == 0:
-        return None
-    related = np.full((len(chosen), _NAMED), -1, np.int64)
-    kinds = []
-    for i, party in enumerate(chosen.tolist()):
-        mine = np.flatnonzero(rows["source"] == party)
-        order = (rows["detector_key"][mine], rows["event_key"][mine], rows["time"][mine])
-        mine = mine[np.lexsort(order)]
-        latest = rows["seq"][mine][::-1][:_NAMED]
-        related[i, : len(latest)] = latest
-        kinds.append(_kinds(rows["detector_key"][mine]))
-    first = np.datetime64(month, "M")
-    end = int((first + 1).astype("datetime64[D]").astype(np.int64)) - 1
-    return Hits(
-        seq=related[:, 0],
-        observed=clues[chosen].astype(np.float64),
-        threshold=expected[chosen],
-        severity=np.clip(0.4 + 0.1 * np.log2(ratio[chosen]), 0.5, 0.9).astype(np.float32),
-        subject=chosen.astype(np.int32),
-        counterparty=np.full(len(chosen), -1, np.int32),
-        time=np.full(len(chosen), end * DAY, np.int64),
-        amount=np.zeros(len(chosen), np.int64),
-        group=np.full(len(chosen), month + 1, np.uint64),
-        related=related,
-        extra={
-            "month": np.full(len(chosen), str(first)),
-            "ratio": ratio[chosen],
-            "kinds_zh": np.array([zh for zh, _ in kinds]),
-            "kinds_en": np.array([en for _, en in kinds]),
-        },
-    )
-
-
 def shrink(clues: npt.NDArray[Any], events: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:
     """Return (expected clues, shrunk ratio, its lower 5 % point) of peers, each ``(n,)``.
 
@@ -358,19 +381,6 @@ def shrink(clues: npt.NDArray[Any], events: npt.NDArray[Any]) -> tuple[Floats, F
     ninth = 1 / (9 * shape)
     cube = np.maximum(1 - ninth + _LOWER_FIVE_PERCENT * np.sqrt(ninth), 0)
     return expected, shape / rate, shape / rate * cube**3
-
-
-def _kinds(keys: npt.NDArray[np.uint64]) -> tuple[str, str]:
-    """Return the detectors behind clues in words, the commonest first, in both languages."""
-    names = {hash64(name): cls for name, cls in detector_classes().items()}
-    found, counts = np.unique(keys, return_counts=True)
-    ordered = sorted(
-        ((-int(n), names[int(k)].id, names[int(k)]) for k, n in zip(found, counts, strict=True)),
-        key=lambda item: item[:2],
-    )[:4]
-    zh = "、".join(f"{cls.title_zh}{-n}条" for n, _, cls in ordered)
-    en = ", ".join(f"{cls.title_en} ({-n})" for n, _, cls in ordered)
-    return zh, en
 
 
 def _joined(parts: list[Hits]) -> Hits | None:
