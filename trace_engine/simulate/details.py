@@ -30,7 +30,7 @@ from trace_engine.simulate.market import (
     Ints,
     Market,
 )
-from trace_engine.simulate.rows import CASE, COLD_STEPS, NONE, SALE_KINDS, Rows
+from trace_engine.simulate.rows import CASE, COLD_STEPS, NONE, OUTER, SALE_KINDS, Rows
 from trace_engine.simulate.stated import COLUMNS, DEVICES, DOCTORS, OPERATORS, PHARMACISTS
 
 OTHER_CODES = np.uint64(code_numbers.OTHER_BASE)  # misread ones, from here on
@@ -62,7 +62,7 @@ class Habits:
         shared = (m.type == CHAIN_STORE) & (_hash(np.maximum(m.parent, 0), 7) % 5 == 0)
         self._device_owner = np.where(shared, m.parent, parties)
         self._hospitals = np.flatnonzero(np.isin(m.type, [PUBLIC_HOSPITAL, MEDICAL]) & ~m.apart)
-        self._cold = np.array(["cold_chain" in c for c in m.drug_classes])
+        self._cold = m.has_class("cold_chain")
         self._drug = np.array(m.batches.drug)
 
     def columns(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
@@ -75,8 +75,8 @@ class Habits:
         mixed = _hash(bill, 1)
         out: dict[str, npt.NDArray[Any]] = {}
         owner = self._device_owner[actor]
-        out["device"] = owner * DEVICES + mixed % 1024 % self._devices[owner]
-        out["operator"] = actor * OPERATORS + (mixed >> 10) % 1024 % self._operators[actor]
+        out["device"] = owner * DEVICES + _mostly_first(mixed, self._devices[owner])
+        out["operator"] = actor * OPERATORS + _mostly_first(mixed >> 12, self._operators[actor])
         out["pharmacist"], out["doctor"] = self._people(rows)
         cold = np.flatnonzero(
             self._cold[self._drug[rows["batch"]]] & np.isin(rows["kind"], COLD_STEPS)
@@ -99,7 +99,7 @@ class Habits:
             silent = self._silent[name][actor] | ((mixed >> (2 * i)) % 100 < SILENT_BILLS)
             values[silent] = NONE
         out["parent"] = self._parents(rows)
-        out["pack_level"] = np.ones(len(rows), np.int64)
+        out["pack_level"] = np.where(rows["flags"] & OUTER > 0, 2, 1)
         self._as_recorded(rows, out)
         return out
 
@@ -132,6 +132,12 @@ class Habits:
             stated = self._records[name][record]
             told = stated != (0 if name == "parent" else NONE)
             values[which[told]] = stated[told]
+
+
+def _mostly_first(mixed: Ints, count: Ints) -> Ints:
+    """Return a number below each ``count`` (at most 8), the smaller the more often."""
+    found: Ints = np.minimum(mixed % 64 % count, (mixed >> 6) % 64 % count)
+    return found
 
 
 def case_of(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -81,11 +81,13 @@ def draw_lots(market: Market, rng: np.random.Generator, packs: int) -> Lots:
     for c, cdf in enumerate(market.channel_drugs):
         mine = channel == c
         drug[mine] = np.minimum(np.searchsorted(cdf, u[mine]), len(cdf) - 1)
+    # Nobody keeps much stock of what is watched: its sales are spread over the months.
+    watched = market.drug_ephedrine | market.has_class("psychotropic_2")
     # Who may not sell the drug in its province takes the medicine's first maker's.
     outside = ~market.allotted[drug, market.province[seller]]
     copies = market.drug_count // len(FORMULARY)
     drug = np.where(outside, drug // copies * copies, drug)
-    size = np.minimum(rng.geometric(1 / MEAN_SIZE[channel]), 120)
+    size = np.minimum(rng.geometric(1 / MEAN_SIZE[channel]), np.where(watched[drug], 8, 120))
     return Lots(seller, drug, size)
 
 
@@ -397,9 +399,9 @@ def _sales(
     online = channel == ONLINE
     number = m.new_bills(packs)
     order = np.where(online | (rng.random(packs) < 0.3), number, NONE)
-    prescribed = np.array(["rx" in FORMULARY[i].classes.split(";") for i in m.medicine])[drug]
+    prescribed = m.has_class("rx")[drug]
     prescription = np.where(prescribed, number, NONE)
-    vaccine = np.array(["vaccine" in c for c in m.drug_classes])[drug]
+    vaccine = m.has_class("vaccine")[drug]
     event = np.where(
         vaccine,
         int(K.VACCINATION),

@@ -412,6 +412,10 @@ class Market:
                 day = self.first_day + int(offset[d]) + (k - BATCHES_BEFORE) * BATCH_EVERY
                 self.add_batch(d, day)
 
+    def has_class(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return which drugs are in a class."""
+        return np.array([name in c for c in self.drug_classes])
+
     def add_batch(self, drug: int, production: int, shelf_days: int | None = None) -> int:
         """Append a batch of a drug made on a day (since 1970) and return its number."""
         if shelf_days is None:

@@ -26,8 +26,6 @@ pack from nowhere. Commissioning is never lost.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -88,8 +86,8 @@ def due(block: Block) -> None:
 
 def mistakes(
     market: Market, rng: np.random.Generator, block: Block, truth: Truth
-) -> tuple[Rows, Any]:
-    """Return the block's rows with mistakes made, and the step of each row.
+) -> tuple[Rows, npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+    """Return the block's rows with mistakes made, and the step and pack of each row.
 
     Every code that a mistake touched is noted in ``truth``.
     """
@@ -130,7 +128,7 @@ def mistakes(
     truth.touched.update(rows["code"][late].tolist())
     rows["lag"] = np.where(late, (8 * DAY + rng.integers(0, 32 * DAY, len(rows))) * MICRO, NONE)
     keep = ~lost
-    return rows.take(keep), step[keep]
+    return rows.take(keep), step[keep], pack[keep]
 
 
 def misread(

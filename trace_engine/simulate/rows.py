@@ -38,7 +38,7 @@ DTYPES: dict[str, type[np.generic]] = {
     "buyer": np.int64,
     "prescription": np.int64,
     "shop": np.int32,  # index into Market.shops: an online sale
-    "flags": np.uint8,  # SPLIT, GIFT, CASE
+    "flags": np.uint8,  # SPLIT, GIFT, CASE, OUTER
     "receivable": np.int32,
     "voids": np.int64,  # uid of the event cancelled
     "detail": np.int32,  # record of details.Details, or NONE: what is usual (see details.py)
@@ -49,6 +49,7 @@ COLUMN_NAMES: tuple[str, ...] = tuple(DTYPES)
 SPLIT = 1
 GIFT = 2
 CASE = 4  # a pack of a whole case, that was scanned by the case's code
+OUTER = 8  # the code is a case's
 
 # Sales between enterprises and their receipts bear invoices; these and transfers carry goods.
 SALE_KINDS = tuple(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from trace_engine.simulate import noise
+from trace_engine.simulate.cases import with_cases
 from trace_engine.simulate.desk import Desk
 from trace_engine.simulate.flows import draw_lots, honest_block
 from trace_engine.simulate.market import Market
@@ -162,8 +163,9 @@ def _honest(
         keep &= block.pack < pack_count
     block.rows, block.pack, block.step = block.rows.take(keep), block.pack[keep], block.step[keep]
     noise.due(block)
-    rows, step = noise.mistakes(market, rng, block, truth)
+    rows, step, pack = noise.mistakes(market, rng, block, truth)
     noise.habits(market, rows, step)
+    rows, step, _ = with_cases(market, rng, (rows, step, pack), block.lot.astype(np.int64))
     prices.add(rows, step)
     rows = Rows.concat([rows, noise.retries(rows)])
     return _inside(market, rows), int((inside[:pack_count] > 0).sum())
