@@ -8,12 +8,15 @@ them and no others (an empty list: a benign case that must stay silent). An even
 id, time (a date alone is a date-only bill), type, giver > receiver (either may be left out), and
 further canonical columns. The actor is the giver of an outgoing and the receiver of an incoming
 event unless ``actor_id=`` says otherwise; the code is the first of the world's unless ``code=`` does.
-``e3*40`` stands for forty events ``e3_1`` ... ``e3_40`` of forty codes in a row. All cases trade in
+``e3*40`` stands for forty events ``e3_1`` ... ``e3_40`` of forty codes in a row, ``every=2.5``
+seconds apart if that is said; a ``#`` in a value is the event's number, ``serial=true`` counts the
+codes by serials (the check digits stay). All cases trade in
 the world of ``cases/world.toml``.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +30,7 @@ FOLDER = Path(__file__).parent / "cases"
 FIRST_CODE = "81000010000000000001"
 Row = dict[str, Any]
 
-_NUMBERS = {"quantity", "receivable"}
+_NUMBERS = {"quantity", "receivable", "pack_level"}
 _TRUTHS = {"split_sale", "gift"}
 
 
@@ -72,12 +75,16 @@ def event_rows(line: str) -> Iterator[Row]:
         )
     row.setdefault("code", FIRST_CODE)
     name, _, times = head.partition("*")
+    every, step = float(row.pop("every", 0)), 10**4 if row.pop("serial", None) else 1
     if not times:
         yield {"event_id": name, **row}
         return
-    first = int(row["code"])
+    first, begin = int(row["code"]), dt.datetime.fromisoformat(time)
     for number in range(1, int(times) + 1):
-        yield {"event_id": f"{name}_{number}", **row, "code": str(first + number)}
+        mine = {n: v.replace("#", str(number)) if isinstance(v, str) else v for n, v in row.items()}
+        if every:
+            mine["event_time"] = str(begin + dt.timedelta(seconds=every * (number - 1)))
+        yield {"event_id": f"{name}_{number}", **mine, "code": str(first + step * number)}
 
 
 def read_cases(path: Path) -> Iterator[HandCase]:

@@ -1,0 +1,158 @@
+"""What the rules about scanning share: which events are scans of single packs, and rows of last days.
+
+Definitions
+-----------
+*Worked at*: the enterprise whose goods an event handles: the giver of an outgoing event (shipments,
+returns and transfers out, sales to persons), the receiver of an incoming one. (A head office that
+uploads for its store works at the store.)
+
+*Instrument* of an event: the device it states, or where it states none, the operator.
+
+*Scanned level*: the event names no parent, a pack level of at most 1 (or none), and stands for one
+pack: a case that a system expanded into its packs was scanned once, not thousands of times.
+
+*Precise time*: a time that is not a whole minute. A date alone is a whole day, and a system that
+writes minutes only has put many scans on one time that were not made at one time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.detectors.base import ROLE_OF, Rows, Slice, State
+from trace_engine.events.batch import DAY, MINUTE, OPTIONAL_COLUMNS
+from trace_engine.events.kinds import Role
+
+Int64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+HANDLED = (
+    Role.SHIP,
+    Role.RECEIVE,
+    Role.RETURN_SHIP,
+    Role.RETURN_RECEIVE,
+    Role.TRANSFER_SHIP,
+    Role.TRANSFER_RECEIVE,
+    Role.PERSON_SALE,
+)
+"""Roles of events in which goods of an enterprise pass its scanner."""
+
+_OUTGOING = np.zeros(len(Role), np.bool_)
+_OUTGOING[[Role.SHIP, Role.RETURN_SHIP, Role.TRANSFER_SHIP, Role.PERSON_SALE]] = True
+
+RELATED = 16  # further events shown with a finding
+
+
+def optional(data: Slice, name: str, rows: Int64) -> npt.NDArray[Any]:
+    """Return an optional column at ``rows``; its missing value where the slice has none."""
+    column = data.batch.optional.get(name)
+    if column is None:
+        found = OPTIONAL_COLUMNS[name]
+        return np.full(len(rows), found.missing, found.dtype)
+    return column[rows]
+
+
+def worked_at(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
+    """Return the enterprise whose goods each event handles; -1 unknown."""
+    outgoing = _OUTGOING[ROLE_OF[data.batch.kind[rows]]]
+    return np.where(outgoing, data.batch.source[rows], data.batch.target[rows]).astype(np.int32)
+
+
+def single(data: Slice, rows: Int64) -> Bools:
+    """Return which events are at the scanned level."""
+    alone = data.batch.quantity[rows] <= 1
+    if "parent" in data.batch.optional:
+        alone &= data.batch.optional["parent"][rows] == OPTIONAL_COLUMNS["parent"].missing
+    if "pack_level" in data.batch.optional:
+        alone &= data.batch.optional["pack_level"][rows] <= 1
+    found: Bools = alone
+    return found
+
+
+def precise(time: Int64) -> Bools:
+    """Return which times are not whole minutes."""
+    found: Bools = time % MINUTE != 0
+    return found
+
+
+def days_in(rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Yield the rows day by day (they stand by time)."""
+    time = rows["time"]
+    if len(time) == 0:
+        return
+    day = time // DAY
+    bounds = np.append(np.flatnonzero(np.diff(day, prepend=day[0] - 1)), len(day)).tolist()
+    for begin, end in pairwise(bounds):
+        yield int(day[begin]), {name: column[begin:end] for name, column in rows.items()}
+
+
+def runs(*columns: npt.NDArray[Any]) -> tuple[Int64, Int64]:
+    """Return an order that puts equal rows of ``columns`` together, and where each run begins.
+
+    The first column counts most; the order within a run is that of the rows given. The second
+    array has one entry more: the number of rows.
+    """
+    order = np.lexsort(columns[::-1])
+    n = len(order)
+    new = np.zeros(n, np.bool_)
+    if n:
+        new[0] = True
+    for column in columns:
+        ordered = column[order]
+        new[1:] |= ordered[1:] != ordered[:-1]
+    return order, np.append(np.flatnonzero(new), n)
+
+
+def taken(rows: Rows, index: npt.NDArray[Any]) -> Rows:
+    """Return the rows of an index or mask."""
+    return {name: column[index] for name, column in rows.items()}
+
+
+def earliest(rows: Rows, index: Int64) -> Int64:
+    """Return ``index`` ordered by (time, event key)."""
+    found: Int64 = index[np.lexsort((rows["event_key"][index], rows["time"][index]))]
+    return found
+
+
+def related_of(seqs: Sequence[Int64]) -> Int64:
+    """Return further events of each hit as ``(m, RELATED)`` log numbers, -1 for none."""
+    out = np.full((len(seqs), RELATED), -1, np.int64)
+    for i, some in enumerate(seqs):
+        out[i, : min(len(some), RELATED)] = some[:RELATED]
+    return out
+
+
+class LastDays:
+    """Rows of the last days, living in a detector's state: one array for each column."""
+
+    def __init__(self, state: State, name: str, dtypes: dict[str, Any]) -> None:
+        self._state = state
+        self._name = name
+        self._columns = tuple(dtypes)
+        for column, dtype in dtypes.items():
+            state.setdefault(f"{name}_{column}", np.empty(0, dtype))
+
+    @property
+    def rows(self) -> Rows:
+        """All rows remembered, oldest first."""
+        return {column: self._state[f"{self._name}_{column}"] for column in self._columns}
+
+    def add(self, rows: Rows) -> None:
+        """Remember further rows (those of a later day)."""
+        for column, old in self.rows.items():
+            new = np.concatenate([old, rows[column].astype(old.dtype, copy=False)])
+            self._state[f"{self._name}_{column}"] = new
+
+    def forget(self, before: int) -> Rows:
+        """Drop the rows with a ``day`` before ``before`` and return them."""
+        rows = self.rows
+        old = int(np.searchsorted(rows["day"], before))
+        if old:
+            for column, values in rows.items():
+                self._state[f"{self._name}_{column}"] = values[old:]
+        return {column: values[:old] for column, values in rows.items()}

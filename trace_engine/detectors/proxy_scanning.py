@@ -1,0 +1,483 @@
+"""Proxy scanning 违规替代刷码 (C13): somebody else, or a machine, scans in an enterprise's name.
+
+Definition
+----------
+Needs ``registry.enterprises`` (else all are skipped as ``no_registry``). *Worked at*, *instrument*,
+*scanned level* and *precise time* are defined in ``_scanning``. Looked at: events that ship, receive,
+return, transfer or sell to a person. Skipped, in this order: without instrument (``no_device``); where
+the enterprise worked at is not registered as pharmacy, chain store, medical institution or public
+hospital, or has a warehouse registered in another region (``not_retail``: distributors have sorting
+lines, and a third-party warehouse scans for its principals). The rest is judged, day by day, for each
+enterprise X and instrument i.
+
+*Scans* of X, i and a day: the judged events at the scanned level with a precise time. A bill (or all
+that state none) whose scans of that day bear one single time was confirmed as a whole and counts as
+one scan.
+
+The five signals of X and i on day D:
+
+1. *shared*: a device, or an operator, that i's events at X on D name has worked at between
+   ``enterprises`` and ``most_enterprises`` unrelated enterprises (groups of the registry count once)
+   on the days D - days + 1 to D. (An id at more places than that is a word many systems use.)
+2. *fast*: some ``run_codes`` scans in a row, that is by time, are so near that
+   (run_codes - 1) / (last - first + 1 s) > ``codes_per_second``;
+3. *regular*: of some stretch of at least ``run_codes`` scans, each at most ``pause_seconds`` after the
+   one before, the intervals vary (standard deviation / mean, mean above 0) by less than ``variation``;
+4. *at once*: more than ``same_time_codes`` scans bear one time. (Such scans do not count for 2 and 3:
+   one fact is one signal.)
+5. *in and out*: at least ``quick_codes`` codes were sold to persons less than ``quick_seconds`` after
+   their event before, which was their receipt by X; both times precise.
+
+Order within a bill is that of scan times, never that of rows; equal times have no order.
+
+*Fires* when at least ``signals`` hold, and more than in any firing of X and i on the ``days`` - 1 days
+before. observed = signals, threshold = ``signals``. The events are those of X and i on D: the one with
+the smallest (time, event key) leads, up to 16 more in that order are related. Subject X; no
+counterparty. Severity 0.5, and 0.15 for each signal more than ``signals``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.detectors._scanning import (
+    HANDLED,
+    RELATED,
+    LastDays,
+    days_in,
+    earliest,
+    optional,
+    precise,
+    related_of,
+    runs,
+    single,
+    worked_at,
+)
+from trace_engine.detectors.base import (
+    ROLE_OF,
+    Evidence,
+    Family,
+    Hits,
+    KeyedDetector,
+    Parameters,
+    Rows,
+    Slice,
+    State,
+    Verdict,
+)
+from trace_engine.events.batch import SECOND
+from trace_engine.events.kinds import Role
+from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES
+
+Int64 = npt.NDArray[np.int64]
+
+_SHARED, _FAST, _REGULAR, _AT_ONCE, _IN_AND_OUT = (1 << bit for bit in range(5))
+_NAMES_ZH = ("设备或操作员为多家单位共用", "扫码过快", "间隔过于均匀", "多码同一时刻", "入库即售")
+_NAMES_EN = (
+    "device or operator shared by enterprises",
+    "faster than by hand",
+    "evenly spaced",
+    "many codes at one time",
+    "received and sold at once",
+)
+_SIGNALS_ZH = np.array(
+    ["、".join(n for b, n in enumerate(_NAMES_ZH) if mask >> b & 1) for mask in range(32)]
+)
+_SIGNALS_EN = np.array(
+    [", ".join(n for b, n in enumerate(_NAMES_EN) if mask >> b & 1) for mask in range(32)]
+)
+
+
+class ProxyScanningParameters(Parameters, frozen=True, kw_only=True):
+    """Thresholds of :class:`ProxyScanning`."""
+
+    signals: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=5,
+            description="Signals that must come together",
+            extra_json_schema={"unit": "signals", "zh": "至少同时具备的特征数"},
+        ),
+    ] = 2
+    enterprises: Annotated[
+        int,
+        msgspec.Meta(
+            ge=2,
+            le=1000,
+            description="Unrelated enterprises that share one device or operator",
+            extra_json_schema={"unit": "enterprises", "zh": "同一设备或操作员服务的互不关联单位数"},
+        ),
+    ] = 3
+    most_enterprises: Annotated[
+        int,
+        msgspec.Meta(
+            ge=2,
+            le=100_000,
+            description="An id at more enterprises than this is a common word, not an id",
+            extra_json_schema={"unit": "enterprises", "zh": "超过该单位数的编号视为通用写法，不判"},
+        ),
+    ] = 30
+    days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=366,
+            description="Days over which sharing is counted",
+            extra_json_schema={"unit": "days", "zh": "共用统计天数"},
+        ),
+    ] = 30
+    codes_per_second: Annotated[
+        float,
+        msgspec.Meta(
+            gt=0.0,
+            le=1000.0,
+            description="Single packs a second that no hand scans",
+            extra_json_schema={"unit": "codes/s", "zh": "单件扫码速率上限"},
+        ),
+    ] = 5.0
+    run_codes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=3,
+            le=10_000,
+            description="Scans in a row that make a rate or a rhythm",
+            extra_json_schema={"unit": "codes", "zh": "判断速率和间隔所需的连续扫码数"},
+        ),
+    ] = 20
+    variation: Annotated[
+        float,
+        msgspec.Meta(
+            gt=0.0,
+            le=1.0,
+            description="Intervals that vary less than this are a machine's",
+            extra_json_schema={"unit": "ratio", "zh": "扫码间隔变异系数下限"},
+        ),
+    ] = 0.1
+    pause_seconds: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=86_400,
+            description="A longer pause ends a stretch of scanning",
+            extra_json_schema={"unit": "seconds", "zh": "超过该间隔视为另一段扫码"},
+        ),
+    ] = 60
+    same_time_codes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=10_000,
+            description="Most codes that may bear one scan time",
+            extra_json_schema={"unit": "codes", "zh": "同一扫码时刻的最多码数"},
+        ),
+    ] = 10
+    quick_seconds: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=86_400,
+            description="Receipt and sale of a code nearer than this are one act",
+            extra_json_schema={"unit": "seconds", "zh": "同码入库与零售最短间隔"},
+        ),
+    ] = 60
+    quick_codes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=10_000,
+            description="Codes received and sold at once that make a signal",
+            extra_json_schema={"unit": "codes", "zh": "入库即售达到该码数才算特征"},
+        ),
+    ] = 3
+
+
+class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
+    """Five signs of scanning by others, by enterprise and instrument."""
+
+    id: ClassVar[str] = "proxy_scanning"
+    title_zh: ClassVar[str] = "违规替代刷码"
+    title_en: ClassVar[str] = "Scanning by proxy"
+    family: ClassVar[Family] = Family.SUSPECTED_VIOLATION
+    evidence: ClassVar[Evidence] = Evidence.SCANNING
+    key: ClassVar[str] = "enterprise and device"
+    rows: ClassVar[tuple[str, ...]] = ("C13",)
+    basis: ClassVar[str] = (
+        "药品经营环节“清源”巩固提升行动（药监综药管〔2026〕22号）：严禁企业或运营服务商违规替代刷码"
+    )
+    unit: ClassVar[str] = "signals"
+    needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "device_id or operator_id")
+    false_positives: ClassVar[str] = (
+        "Case scans that expand by themselves (only the scanned level counts), head offices "
+        "uploading for their stores (one group counts once), bills with a date or minutes only and "
+        "bills confirmed as a whole (no rate, no rhythm), third-party warehouses and sorting lines "
+        "(only retailers and medical institutions with one place are judged), device ids that many "
+        "systems use as a default (most_enterprises)."
+    )
+    parameters: ClassVar[type[Parameters]] = ProxyScanningParameters
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}的扫码具有{observed:.0f}项替代刷码特征（{signals_zh}），判定线为"
+        "{threshold:.0f}项；所用设备或操作员近{window_days}天为{enterprise_count}家互不关联的单位扫码，"
+        "当日扫码{scan_count}次。"
+    )
+    sentence_en: ClassVar[str] = (
+        "On {date} the scans of {subject} bear {observed:.0f} signs of scanning by proxy "
+        "({signals_en}; limit {threshold:.0f}); the device or operator worked for "
+        "{enterprise_count} unrelated enterprise(s) in {window_days} days and made {scan_count} "
+        "scan(s) here that day."
+    )
+
+    def select(self, data: Slice, parameters: ProxyScanningParameters) -> tuple[Rows, Verdict]:
+        """Return the events of retailers and medical institutions that name an instrument."""
+        batch, view = data.batch, data.registry
+        rows = data.rows_of(*HANDLED)
+        total = len(rows)
+        if not view.has("enterprises"):
+            empty = self._columns(data, rows[:0], parameters)
+            return empty, Verdict(skipped={"no_registry": total} if total else {})
+        if "device" not in batch.optional and "operator" not in batch.optional:
+            empty = self._columns(data, rows[:0], parameters)
+            return empty, Verdict(skipped={"no_device": total} if total else {})
+        named = (optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)
+        rows = rows[named]
+        retail = np.isin(view.party_type, [int(t) for t in RETAIL_TYPES | MEDICAL_TYPES])
+        judged_here = np.append(retail & view.party_single_place, False)
+        kept = rows[judged_here[worked_at(data, rows)]]
+        skipped = {"no_device": total - len(rows), "not_retail": len(rows) - len(kept)}
+        return self._columns(data, kept, parameters), Verdict(
+            judged=len(kept), skipped={reason: n for reason, n in skipped.items() if n}
+        )
+
+    @staticmethod
+    def _columns(data: Slice, rows: Int64, parameters: ProxyScanningParameters) -> Rows:
+        batch = data.batch
+        party = worked_at(data, rows)
+        exact = precise(batch.time[rows])
+        return {
+            "seq": data.seq_base + rows,
+            "time": batch.time[rows],
+            "event_key": batch.event_key[rows],
+            "worked_party": party,
+            "group": data.registry.party_group[party].astype(np.int64),
+            "device": optional(data, "device", rows),
+            "operator": optional(data, "operator", rows),
+            "bill": batch.bill[rows],
+            "scan": single(data, rows) & exact,
+            "quick": _quick(data, rows, party, exact, parameters.quick_seconds),
+        }
+
+    def new_state(self) -> State:
+        """Return empty state: who used what on the last days, and what fired."""
+        state: State = {}
+        _links(state)
+        _fired(state)
+        return state
+
+    def advance(
+        self, rows: Rows, state: State, parameters: ProxyScanningParameters, last_day: int
+    ) -> Hits | None:
+        """Judge each day with the days before it."""
+        found: list[tuple[Any, ...]] = []
+        for day, today in days_in(rows):
+            found += _judge_day(day, today, state, parameters)
+        if not found:
+            return None
+        seq, party, mask, enterprises, scans, key, related = zip(*found, strict=True)
+        masks = np.array(mask, np.int64)
+        count = np.array([bin(one).count("1") for one in mask], np.float64)
+        m = len(found)
+        return Hits(
+            seq=np.array(seq, np.int64),
+            observed=count,
+            threshold=np.full(m, float(parameters.signals)),
+            severity=np.clip(0.5 + 0.15 * (count - parameters.signals), 0, 1).astype(np.float32),
+            subject=np.array(party, np.int32),
+            counterparty=np.full(m, -1, np.int32),
+            group=np.array(key, np.uint64),
+            related=related_of(related),
+            extra={
+                "signals_zh": _SIGNALS_ZH[masks],
+                "signals_en": _SIGNALS_EN[masks],
+                "enterprise_count": np.array(enterprises, np.int64),
+                "scan_count": np.array(scans, np.int64),
+                "window_days": np.full(m, parameters.days, np.int64),
+            },
+        )
+
+
+def _links(state: State) -> LastDays:
+    return LastDays(
+        state, "link", {"day": np.int32, "instrument": np.int64, "enterprise": np.int64}
+    )
+
+
+def _fired(state: State) -> LastDays:
+    return LastDays(
+        state,
+        "fired",
+        {"day": np.int32, "party": np.int32, "instrument": np.int64, "count": np.int64},
+    )
+
+
+def _quick(
+    data: Slice, rows: Int64, party: npt.NDArray[np.int32], exact: Any, seconds: int
+) -> npt.NDArray[np.bool_]:
+    """Return which events sell a code that the same enterprise received moments before."""
+    out = np.zeros(len(rows), np.bool_)
+    before = data.custody.previous[rows]
+    sale = ROLE_OF[data.batch.kind[rows]] == int(Role.PERSON_SALE)
+    at = np.flatnonzero(sale & exact & (before >= 0))
+    if len(at) == 0:
+        return out
+    past = data.look_up(["time", "kind", "target"], before[at])
+    role = ROLE_OF[past["kind"]]
+    gap = data.batch.time[rows[at]] - past["time"]
+    out[at] = (
+        ((role == int(Role.RECEIVE)) | (role == int(Role.TRANSFER_RECEIVE)))
+        & (past["target"] == party[at])
+        & precise(past["time"])
+        & (gap >= 0)
+        & (gap < seconds * SECOND)
+    )
+    return out
+
+
+def _instruments(rows: Rows) -> tuple[Int64, Int64, Int64]:
+    """Return device and operator as numbers that never meet (-1 none), and which of them counts."""
+    device, operator = rows["device"].astype(np.int64), rows["operator"].astype(np.int64)
+    device = np.where(device >= 0, 2 * device, -1)
+    operator = np.where(operator >= 0, 2 * operator + 1, -1)
+    return device, operator, np.where(device >= 0, device, operator)
+
+
+def _judge_day(
+    day: int, today: Rows, state: State, p: ProxyScanningParameters
+) -> list[tuple[Any, ...]]:
+    links, fired = _links(state), _fired(state)
+    device, operator, instrument = _instruments(today)
+    group, party = today["group"], today["worked_party"]
+    # Groups are numbered from 0; an enterprise of none counts by itself, below -1.
+    enterprise = np.where(group >= 0, group, -2 - party.astype(np.int64))
+    pairs = np.unique(
+        np.concatenate(
+            [np.stack([ids, enterprise])[:, ids >= 0] for ids in (device, operator)], axis=1
+        ),
+        axis=1,
+    )
+    links.add(
+        {
+            "day": np.full(pairs.shape[1], day),
+            "instrument": pairs[0],
+            "enterprise": pairs[1],
+        }
+    )
+    links.forget(day - p.days + 1)
+    fired.forget(day - p.days + 1)
+    ids, counts = _enterprises_by_instrument(links.rows, pairs[0])
+    served = np.maximum(_count_of(device, ids, counts), _count_of(operator, ids, counts))
+    usable = np.where(served <= p.most_enterprises, served, 0)
+
+    found = []
+    order, starts = runs(party, instrument)
+    # A late event was moved to the beginning of its day: that is no scan time any more.
+    is_scan = today["scan"] & precise(today["time"])
+    at_least = min(p.run_codes, p.same_time_codes + 1)
+    scans = np.add.reduceat(is_scan[order].astype(np.int64), starts[:-1])
+    quick = np.add.reduceat(today["quick"][order].astype(np.int64), starts[:-1])
+    # With fewer than these no second signal can hold.
+    for i in np.flatnonzero((scans >= at_least) | (quick >= p.quick_codes) | (p.signals == 1)):
+        mine = order[starts[i] : starts[i + 1]]
+        shared = int(usable[mine].max())
+        mask = _SHARED if shared >= p.enterprises else 0
+        mask |= _IN_AND_OUT if quick[i] >= p.quick_codes else 0
+        times = _scan_times(today, mine[is_scan[mine]])
+        mask |= _rhythm(times, p)
+        count = bin(mask).count("1")
+        who, what = party[mine[0]], instrument[mine[0]]
+        past = fired.rows
+        same = (past["party"] == who) & (past["instrument"] == what)
+        if count < p.signals or count <= int(past["count"][same].max(initial=0)):
+            continue
+        fired.add(
+            {
+                "day": np.array([day]),
+                "party": np.array([who]),
+                "instrument": np.array([what]),
+                "count": np.array([count]),
+            }
+        )
+        events = earliest(today, mine)
+        seqs = today["seq"][events]
+        found.append(
+            (
+                int(seqs[0]),
+                int(who),
+                mask,
+                int(served[mine].max()),
+                len(times),
+                int(today["event_key"][events[0]]),
+                seqs[1 : 1 + RELATED],
+            )
+        )
+    return found
+
+
+def _enterprises_by_instrument(links: Rows, asked: Int64) -> tuple[Int64, Int64]:
+    """Return the instruments ``asked`` and at how many unrelated enterprises each worked."""
+    mine = np.isin(links["instrument"], asked)
+    pairs = np.unique(np.stack([links["instrument"][mine], links["enterprise"][mine]]), axis=1)
+    return np.unique(pairs[0], return_counts=True)
+
+
+def _count_of(instrument: Int64, ids: Int64, counts: Int64) -> Int64:
+    """Return the count of each instrument, 0 for none (-1)."""
+    if len(ids) == 0:
+        return np.zeros(len(instrument), np.int64)
+    place = np.minimum(np.searchsorted(ids, instrument), len(ids) - 1)
+    return np.where(ids[place] == instrument, counts[place], 0)
+
+
+def _scan_times(today: Rows, scans: Int64) -> Int64:
+    """Return the times of scans, ascending; a bill confirmed as a whole counts once."""
+    if len(scans) == 0:
+        return np.empty(0, np.int64)
+    bill, time = today["bill"][scans], today["time"][scans]
+    order, starts = runs(bill, time)
+    first, last = order[starts[:-1]], order[starts[1:] - 1]
+    # Bills with one time have one run of (bill, time).
+    bills, times = np.unique(bill[first], return_counts=True)
+    whole = times[np.searchsorted(bills, bill[first])] == 1
+    count = np.where(whole, 1, np.diff(starts))
+    assert (time[first] == time[last]).all()
+    found: Int64 = np.sort(np.repeat(time[first], count))
+    return found
+
+
+def _rhythm(times: Int64, p: ProxyScanningParameters) -> int:
+    """Return the signals of scan times."""
+    mask = 0
+    if len(times) == 0:
+        return mask
+    _, count = np.unique(times, return_counts=True)
+    if int(count.max()) > p.same_time_codes:
+        mask |= _AT_ONCE
+    times = times[np.repeat(count, count) <= p.same_time_codes]
+    k = p.run_codes
+    if len(times) < k:
+        return mask
+    span = times[k - 1 :] - times[: len(times) - k + 1]
+    if ((k - 1) * SECOND > p.codes_per_second * (span + SECOND)).any():
+        mask |= _FAST
+    gaps = np.diff(times)
+    cuts = np.flatnonzero(gaps > p.pause_seconds * SECOND)
+    for stretch in np.split(times, cuts + 1):
+        if len(stretch) >= k:
+            between = np.diff(stretch).astype(np.float64)
+            mean = float(between.mean())
+            if mean > 0 and float(between.std()) < p.variation * mean:
+                mask |= _REGULAR
+    return mask

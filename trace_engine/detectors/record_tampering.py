@@ -1,0 +1,433 @@
+"""Record tampering 篡改购销数据 (C15): takes back and back-dates far more than its peers.
+
+Definition
+----------
+Needs ``registry.enterprises`` (else all are skipped as ``no_registry``): peers of an enterprise are the
+others of its registered type. Everything hangs on the actor, who uploads. Actors not in the registry
+are skipped as ``unregistered``; all other events are judged.
+
+*Acts* of X:
+
+* a *late void*: a void that names a known event of its code, unless that event is at most
+  ``correction_hours`` older than the void (from the end of its day, if it is date-only): tills correct
+  their mistakes at once, and may;
+* a *replaced code*: kind ``code_replacement``. Acts of these two kinds on one day and bill are one act
+  (without a bill, each is one);
+* a *back-dated upload*: recorded more than ``backdate_days`` after the event (after its day, if it is
+  date-only). All that were recorded on one day are one act: a system that was down and catches up
+  tampers with nothing.
+
+On a day D on which X acts: k = acts of X on the days D - days + 1 to D, n = its events on them, rate =
+k / n. Peers: those of the same type other than X with at least ``minimum_events`` events on the closed
+days D - days to D - 1, each with the rate of its acts and events on them. With at least
+``minimum_peers`` of them, mu and s are mean and standard deviation (of the population) of their rates,
+and p is max(their acts, 1) / their events, all together.
+
+*Fires* when k >= ``minimum_acts``, k is at least twice as high as at any firing of X on the ``days``
+days before, and rate > mu + ``sigma`` × sqrt(s² + p / n): what chance alone gives an enterprise of few
+events is part of the yardstick. observed = rate, threshold = that limit, both in acts per 1000 events.
+The act of D with the smallest (time, event key) leads; the latest others of the window are related (at
+most 16). Subject X; no counterparty. Severity 0.4 + 0.05 × (k - ``minimum_acts``), at most 0.9.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from trace_engine.core.keys import extended
+from trace_engine.core.signals import VOID_UNMATCHED
+from trace_engine.detectors._scanning import (
+    RELATED,
+    LastDays,
+    days_in,
+    earliest,
+    related_of,
+    taken,
+)
+from trace_engine.detectors.base import (
+    Evidence,
+    Family,
+    Hits,
+    KeyedDetector,
+    Parameters,
+    Rows,
+    Slice,
+    State,
+    Verdict,
+)
+from trace_engine.events.batch import DAY, HOUR, MISSING_TIME
+from trace_engine.events.kinds import EventKind, Role
+
+Int64 = npt.NDArray[np.int64]
+
+_BILL, _RECORDED = 0, 1  # what makes acts one: the day and bill, or the day of recording
+_DTYPES: dict[str, Any] = {
+    "day": np.int32,
+    "actor": np.int32,
+    "type": np.int8,
+    "seq": np.int64,
+    "time": np.int64,
+    "event_key": np.uint64,
+    "sort": np.int8,
+    "act": np.uint64,
+}
+
+
+class RecordTamperingParameters(Parameters, frozen=True, kw_only=True):
+    """Thresholds of :class:`RecordTampering`."""
+
+    sigma: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0.0,
+            le=100.0,
+            description="Standard deviations above the mean of peers",
+            extra_json_schema={"unit": "sigma", "zh": "高于同类均值的标准差倍数"},
+        ),
+    ] = 3.0
+    days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=366,
+            description="Days over which acts are counted",
+            extra_json_schema={"unit": "days", "zh": "统计天数"},
+        ),
+    ] = 30
+    minimum_acts: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=10_000,
+            description="Fewer acts than this may be chance",
+            extra_json_schema={"unit": "acts", "zh": "最少行为次数"},
+        ),
+    ] = 5
+    minimum_events: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=1_000_000,
+            description="A peer with fewer events says little",
+            extra_json_schema={"unit": "events", "zh": "同类企业最少事件数"},
+        ),
+    ] = 30
+    minimum_peers: Annotated[
+        int,
+        msgspec.Meta(
+            ge=2,
+            le=100_000,
+            description="Fewest peers that make a yardstick",
+            extra_json_schema={"unit": "enterprises", "zh": "最少同类企业数"},
+        ),
+    ] = 8
+    backdate_days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=366,
+            description="An upload later than this is back-dated",
+            extra_json_schema={"unit": "days", "zh": "晚于业务日期该天数上传视为倒填"},
+        ),
+    ] = 7
+    correction_hours: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=8760,
+            description="A void this soon after what it voids is a correction",
+            extra_json_schema={"unit": "hours", "zh": "该小时数内冲红视为正常更正"},
+        ),
+    ] = 24
+
+
+class RecordTampering(KeyedDetector[RecordTamperingParameters]):
+    """Voids, replaced codes and back-dated uploads against the registered peers."""
+
+    id: ClassVar[str] = "record_tampering"
+    title_zh: ClassVar[str] = "篡改购销数据"
+    title_en: ClassVar[str] = "Tampering with records"
+    family: ClassVar[Family] = Family.SUSPECTED_VIOLATION
+    evidence: ClassVar[Evidence] = Evidence.SCANNING
+    key: ClassVar[str] = "enterprise"
+    rows: ClassVar[tuple[str, ...]] = ("C15",)
+    basis: ClassVar[str] = "药品经营环节“清源”巩固提升行动（药监综药管〔2026〕22号）：篡改购销数据"
+    unit: ClassVar[str] = "acts per 1000 events"
+    needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "record_time or voids_event_id")
+    false_positives: ClassVar[str] = (
+        "Mistakes put right at once (correction_hours), a system that was down and catches up (what "
+        "is recorded on one day is one act), one big bill taken back (one act), small samples "
+        "(minimum_acts, and chance is part of the limit), types of enterprises that void more than "
+        "others (peers are of one type). Edits that keep their event id never reach this rule: they "
+        "are rejected as conflicts and counted there."
+    )
+    parameters: ClassVar[type[Parameters]] = RecordTamperingParameters
+    sentence_zh: ClassVar[str] = (
+        "{subject}截至{date}的{window_days}天内有{act_count}次迟延冲红、换码或倒填日期上传，每千条事件"
+        "{observed:.1f}次，明显高于{peer_count}家同类企业（均值{peer_mean:.1f}次，判定线{threshold:.1f}次）。"
+    )
+    sentence_en: ClassVar[str] = (
+        "In the {window_days} days to {date} {subject} voided late, replaced codes or back-dated "
+        "uploads {act_count} times, {observed:.1f} per 1000 events; {peer_count} peers of its type "
+        "do so {peer_mean:.1f} times on average (limit {threshold:.1f})."
+    )
+
+    def select(self, data: Slice, parameters: RecordTamperingParameters) -> tuple[Rows, Verdict]:
+        """Return how many events each registered actor uploaded each day, and its acts."""
+        batch, view = data.batch, data.registry
+        n = len(data)
+        if not view.has("enterprises"):
+            return _rows(data, []), Verdict(skipped={"no_registry": n} if n else {})
+        # Days of the slice; what came late is taken into its first day, as the engine does.
+        last = max(data.last_day, data.first_day)
+        begins = np.searchsorted(
+            batch.time, np.arange(data.first_day + 1, last + 1, dtype=np.int64) * DAY
+        )
+        bounds = [0, *begins.tolist(), n]
+        registered = np.append(view.party_known, False)
+        pieces: list[tuple[Any, ...]] = []
+        judged = 0
+        for offset, (begin, end) in enumerate(pairwise(bounds)):
+            if begin == end:
+                continue
+            count = np.bincount(batch.actor[begin:end], minlength=len(registered) - 1)
+            actors = np.flatnonzero(count)
+            actors = actors[registered[actors]]
+            judged += int(count[actors].sum())
+            row = np.full(len(actors), begin, np.int64)
+            time = np.full(len(actors), (data.first_day + offset) * DAY)
+            pieces.append((time, row, actors, count[actors], 0, np.uint64(0)))
+        acts, sort, key = _acts(data, parameters)
+        known = registered[batch.actor[acts]]
+        acts, sort, key = acts[known], sort[known], key[known]
+        time = np.maximum(batch.time[acts], data.first_day * DAY)
+        pieces.append((time, acts, batch.actor[acts], np.zeros(len(acts), np.int64), sort + 1, key))
+        skipped = {"unregistered": n - judged} if n > judged else {}
+        return _rows(data, pieces), Verdict(judged=judged, skipped=skipped)
+
+    def new_state(self) -> State:
+        """Return empty state: events by actor on the closed days, the acts and what fired."""
+        state: State = {"events": np.zeros(0, np.int64), "types": np.zeros(0, np.int8)}
+        for memory in (_counted, _acted, _fired):
+            memory(state)
+        return state
+
+    def advance(
+        self, rows: Rows, state: State, parameters: RecordTamperingParameters, last_day: int
+    ) -> Hits | None:
+        """Judge each day on which somebody acted against the closed days before it."""
+        found: list[tuple[Any, ...]] = []
+        for day, today in days_in(rows):
+            found += _judge_day(day, today, state, parameters)
+        if not found:
+            return None
+        seq, actor, acts, rate, limit, mean, peers, related = zip(*found, strict=True)
+        m, k = len(found), np.array(acts, np.int64)
+        return Hits(
+            seq=np.array(seq, np.int64),
+            observed=np.array(rate) * 1000,
+            threshold=np.array(limit) * 1000,
+            severity=np.clip(0.4 + 0.05 * (k - parameters.minimum_acts), 0, 0.9).astype(np.float32),
+            subject=np.array(actor, np.int32),
+            counterparty=np.full(m, -1, np.int32),
+            group=np.ones(m, np.uint64),
+            related=related_of(related),
+            extra={
+                "act_count": k,
+                "peer_mean": np.array(mean) * 1000,
+                "peer_count": np.array(peers, np.int64),
+                "window_days": np.full(m, parameters.days, np.int64),
+            },
+        )
+
+
+def _rows(data: Slice, pieces: list[tuple[Any, ...]]) -> Rows:
+    """Return rows by time: (time, row, actor, events counted, sort of act + 1, act)."""
+    batch, view = data.batch, data.registry
+    if not pieces:
+        nothing = np.empty(0, np.int64)
+        pieces = [(nothing, nothing, nothing, nothing, 0, np.uint64(0))]
+    sizes = [len(piece[0]) for piece in pieces]
+
+    def column(i: int, dtype: Any) -> npt.NDArray[Any]:
+        return np.concatenate(
+            [
+                np.broadcast_to(np.asarray(p[i], dtype), n)
+                for p, n in zip(pieces, sizes, strict=True)
+            ]
+        )
+
+    time, row = column(0, np.int64), column(1, np.int64)
+    order = np.argsort(time, kind="stable")
+    row, actor = row[order], column(2, np.int32)[order]
+    return {
+        "seq": data.seq_base + row,
+        "time": time[order],
+        "event_key": batch.event_key[row],
+        "actor": actor,
+        "type": view.party_type[actor],
+        "events": column(3, np.int64)[order],
+        "sort": (column(4, np.int8) - 1)[order],
+        "act": column(5, np.uint64)[order],
+    }
+
+
+def _acts(
+    data: Slice, p: RecordTamperingParameters
+) -> tuple[Int64, npt.NDArray[np.int8], npt.NDArray[np.uint64]]:
+    """Return the rows that are acts, of which sort, and what makes several of them one."""
+    batch, custody = data.batch, data.custody
+    rows = data.rows_of(Role.VOID)
+    rows = rows[(custody.signal[rows] & np.uint32(VOID_UNMATCHED)) == 0]
+    rows = rows[~_corrected_at_once(data, rows, p.correction_hours)]
+    aside = data.rows_of(Role.NONE)
+    replaced = aside[batch.kind[aside] == int(EventKind.CODE_REPLACEMENT)]
+    edits = np.concatenate([rows, replaced])
+    lag = batch.record_time - batch.time
+    late = np.flatnonzero((lag > p.backdate_days * DAY) & (batch.record_time != MISSING_TIME))
+    dated = batch.time[late] % DAY == 0
+    late = late[lag[late] - np.where(dated, DAY, 0) > p.backdate_days * DAY]
+    bill = batch.bill[edits]
+    acts = np.concatenate(
+        [
+            np.where(bill != 0, bill, batch.event_key[edits]),
+            (batch.record_time[late] // DAY).astype(np.uint64),
+        ]
+    )
+    sort = np.repeat(np.array([_BILL, _RECORDED], np.int8), [len(edits), len(late)])
+    return np.concatenate([edits, late]), sort, acts
+
+
+def _corrected_at_once(data: Slice, voids: Int64, hours: int) -> npt.NDArray[np.bool_]:
+    """Return which voids name an event so recent that they are corrections."""
+    batch = data.batch
+    out = np.zeros(len(voids), np.bool_)
+    open_ones = np.arange(len(voids))
+    before = data.custody.previous[voids]
+    # Back along the path of each code; voids are few and paths short.
+    while len(open_ones := open_ones[before >= 0]):
+        before = before[before >= 0]
+        past = data.look_up(["time", "event_key", "previous"], before)
+        rows = voids[open_ones]
+        named = past["event_key"] == batch.voids[rows]
+        age = batch.time[rows] - past["time"] - np.where(past["time"] % DAY == 0, DAY, 0)
+        out[open_ones] = named & (age <= hours * HOUR)
+        open_ones, before = open_ones[~named], past["previous"][~named]
+    return out
+
+
+def _counted(state: State) -> LastDays:
+    return LastDays(state, "counted", {"day": np.int32, "actor": np.int32, "events": np.int64})
+
+
+def _acted(state: State) -> LastDays:
+    return LastDays(state, "acted", _DTYPES)
+
+
+def _fired(state: State) -> LastDays:
+    return LastDays(state, "fired", {"day": np.int32, "actor": np.int32, "acts": np.int64})
+
+
+def _acts_by_actor(acts: Rows) -> tuple[Int64, Int64]:
+    """Return actors and how many acts each did."""
+    if len(acts["day"]) == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    # Acts on one day and bill are one; so are all recorded on one day, whenever they happened.
+    day = np.where(acts["sort"] == _BILL, acts["day"], -1)
+    order = np.lexsort((acts["act"], acts["sort"], day, acts["actor"]))
+    new = np.ones(len(order), np.bool_)
+    columns = (acts["actor"], day, acts["sort"], acts["act"])
+    new[1:] = np.logical_or.reduce([c[order][1:] != c[order][:-1] for c in columns])
+    return np.unique(acts["actor"][order][new].astype(np.int64), return_counts=True)
+
+
+def _judge_day(
+    day: int, today: Rows, state: State, p: RecordTamperingParameters
+) -> list[tuple[Any, ...]]:
+    counted, acted, fired = _counted(state), _acted(state), _fired(state)
+    gone = counted.forget(day - p.days)
+    np.subtract.at(state["events"], gone["actor"], gone["events"])
+    acted.forget(day - p.days)
+    fired.forget(day - p.days)
+    size = int(today["actor"].max()) + 1
+    state["events"] = extended(state["events"], size)
+    state["types"] = extended(state["types"], size)
+    state["types"][today["actor"]] = today["type"]
+
+    is_act = today["sort"] >= 0
+    events = taken(today, ~is_act)
+    acts = taken(today, is_act)
+    found: list[tuple[Any, ...]] = []
+    if is_act.any():
+        yardstick = _Yardstick(state, acted.rows, p)
+        acts["day"] = np.full(len(acts["seq"]), day)
+        acted.add(acts)
+        window = taken(acted.rows, acted.rows["day"] > day - p.days)
+        recent = counted.rows
+        leaving = recent["day"] == day - p.days
+        number = dict(zip(*(c.tolist() for c in _acts_by_actor(window)), strict=True))
+        for actor in np.unique(acts["actor"]).tolist():
+            k = number[actor]
+            if k < p.minimum_acts or k < 2 * _highest(fired.rows, actor):
+                continue
+            n = int(
+                state["events"][actor]
+                - recent["events"][leaving & (recent["actor"] == actor)].sum()
+                + events["events"][events["actor"] == actor].sum()
+            )
+            peers = yardstick.of(actor)
+            if peers is None:
+                continue
+            mean, deviation, chance, count = peers
+            limit = mean + p.sigma * float(np.sqrt(deviation**2 + chance / n))
+            if k / n <= limit:
+                continue
+            fired.add({"day": np.array([day]), "actor": np.array([actor]), "acts": np.array([k])})
+            mine = earliest(acts, np.flatnonzero(acts["actor"] == actor))
+            others = earliest(window, np.flatnonzero(window["actor"] == actor))[::-1]
+            lead = int(acts["seq"][mine[0]])
+            rest = window["seq"][others]
+            rest = rest[rest != lead][:RELATED]
+            found.append((lead, actor, k, k / n, limit, mean, count, rest))
+    events["day"] = np.full(len(events["seq"]), day)
+    counted.add(events)
+    np.add.at(state["events"], events["actor"], events["events"])
+    return found
+
+
+def _highest(fired: Rows, actor: int) -> int:
+    """Return the most acts with which an actor fired lately."""
+    return int(fired["acts"][fired["actor"] == actor].max(initial=0))
+
+
+class _Yardstick:
+    """Rates of all actors on the closed days, to tell each what its peers do."""
+
+    def __init__(self, state: State, acts: Rows, p: RecordTamperingParameters) -> None:
+        self.events: Int64 = state["events"]
+        self.types = state["types"]
+        self.acts = np.zeros(len(self.events), np.int64)
+        actors, count = _acts_by_actor(acts)
+        self.acts[actors] = count
+        self.counts = self.events >= p.minimum_events
+        self.minimum_peers = p.minimum_peers
+        self.by_type: dict[int, tuple[Int64, npt.NDArray[np.float64]]] = {}
+
+    def of(self, actor: int) -> tuple[float, float, float, int] | None:
+        """Return mean and deviation of the peers' rates, their common rate, and their number."""
+        kind = int(self.types[actor])
+        if kind not in self.by_type:
+            of_type = np.flatnonzero(self.counts & (self.types == kind))
+            self.by_type[kind] = of_type, self.acts[of_type] / self.events[of_type]
+        of_type, rates = self.by_type[kind]
+        others = of_type != actor
+        peers, rates = of_type[others], rates[others]
+        if len(peers) < self.minimum_peers:
+            return None
+        chance = max(int(self.acts[peers].sum()), 1) / int(self.events[peers].sum())
+        return float(rates.mean()), float(rates.std()), chance, len(peers)
