@@ -143,6 +143,8 @@ def many_returns(trade: Trade) -> None:
     again["time"] = sold["time"] + 3 * DAY
     again["bill"], again["order"] = m.new_bills(len(sold)), np.full(len(sold), NONE)
     again["buyer"] = m.new_buyers(len(sold))
+    prescribed = sold["prescription"] != NONE
+    again["prescription"] = np.where(prescribed, again["bill"], NONE)
     trade.add(again, SALE, pack)
 
     bought = (trade.step == RECEIVE_2) & (m.type[trade.rows["target"]] == PHARMACY)

@@ -28,7 +28,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_kind_of_scheme_is_recalled(report: dict[str, Any]) -> None:
     detectors = report["schemes"]["by_detector"]
-    assert len(detectors) == 23
+    assert len(detectors) >= 23
     assert {name: entry["recall"] for name, entry in detectors.items() if entry["missed"]} == {}
 
 
