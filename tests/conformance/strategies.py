@@ -86,7 +86,9 @@ def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...], t
             "generic_name": "板蓝根颗粒",
             "pack_spec": "2支/盒",
             "approval_no": r.choice(("国药准字H10900001", "国药准字H10900002", None)),
-            "classes": r.choice(("rx;injection", "rx;high_value", "otc_b")),
+            "classes": r.choice(
+                ("rx;injection", "rx;high_value", "otc_b", "rx;psychotropic_2", "rx;psychotropic_1")
+            ),
         },
     )
     recall: Row = {
@@ -192,7 +194,7 @@ def _attributes(r: random.Random, row: Row) -> Row:
     if r.random() < 0.1:
         row["production_date"] = r.choice((day_text(-100), day_text(2)))
     if r.random() < 0.3:
-        row["quantity"] = r.choice((1, 2, 3))
+        row["quantity"] = r.choice((1, 2, 3, 3, 12))
     if r.random() < 0.1:
         row["gift"] = True
     if r.random() < 0.4:

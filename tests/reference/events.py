@@ -57,6 +57,7 @@ class Event:
     expiry: int | None = None
     expiry_month_only: bool = False
     quantity: int = 1
+    quantity_stated: bool = False
     price: int | None = None
     bill: object | None = None
     order: object | None = None
@@ -201,6 +202,7 @@ def event_of(row: Row, key: Callable[[str], int] = plain_key) -> Event:
         expiry=expiry,
         expiry_month_only=month_only,
         quantity=1 if get("quantity") is None else int(row["quantity"]),
+        quantity_stated=get("quantity") is not None,
         price=None if get("unit_price") is None else fen(row["unit_price"]),
         bill=(actor, row["bill_code"]) if get("bill_code") else None,
         order=get("order_code"),
@@ -334,6 +336,7 @@ def decode(batch: EventBatch, vocabulary: Vocabulary) -> list[Event]:
                 expiry=number(batch.expiry[i], columns.MISSING_DAY),
                 expiry_month_only=bool(flags & columns.EXPIRY_MONTH_ONLY),
                 quantity=int(batch.quantity[i]),
+                quantity_stated=bool(flags & columns.QUANTITY_STATED),
                 price=number(batch.price[i], columns.MISSING),
                 bill=number(batch.bill[i], 0),
                 order=number(batch.order[i], 0),

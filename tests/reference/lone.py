@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.reference.abuse import foreign_gtin
 from tests.reference.events import DAY, MINUTE
 from tests.reference.history import NOBODY, History, RawHit, hit
 from trace_engine.events.kinds import CODELESS, EventKind
@@ -50,6 +51,7 @@ def unknown_product(history: History) -> list[RawHit]:
         if event.drug_declared and event.drug != event.code_drug and len(registered) == 2:
             approvals = [str(drugs[drug].get("approval_no") or "") for drug in registered if drug]
             conflict = "" not in approvals and approvals[0] != approvals[1]
-        if not registered or conflict:
+        abroad = event.code_problem == 0 and foreign_gtin(event.code_drug or event.drug or "")
+        if (not registered and not abroad) or conflict:
             hits.append(hit("unknown_product", row, 1, subject=event.actor, counterparty=NOBODY))
     return hits

@@ -4,7 +4,8 @@ Definition
 ----------
 Judged: every event that names a drug (declared, or by the identifier in the code), but look-ups
 (``verification``, skipped as ``look_up``). Events that name none are skipped as ``no_identifier``;
-without a drug registry all are skipped as ``no_registry``.
+without a drug registry all are skipped as ``no_registry``; foreign GTINs of no registered drug as
+``foreign_gtin`` (``unapproved_product`` judges them when they are traded).
 
 *Fires* when
 
@@ -34,6 +35,7 @@ from trace_engine.detectors.base import (
     Verdict,
     hits_of,
 )
+from trace_engine.detectors.unapproved_product import foreign_drugs
 from trace_engine.events.batch import DRUG_DECLARED
 from trace_engine.events.kinds import EventKind
 
@@ -78,6 +80,12 @@ class UnknownProduct(Detector[Parameters]):
         known = np.append(data.registry.drug_known, False)
         drug_known, code_known = known[batch.drug], known[batch.code_drug]
         unregistered = named & ~drug_known & ~code_known
+        foreign = np.flatnonzero(unregistered)
+        told = np.where(
+            batch.code_drug[foreign] >= 0, batch.code_drug[foreign], batch.drug[foreign]
+        )
+        foreign = foreign[foreign_drugs(data.registry)[told] & (batch.code_problem[foreign] == 0)]
+        unregistered[foreign] = False
         suspect = np.flatnonzero(
             named
             & drug_known
@@ -91,6 +99,7 @@ class UnknownProduct(Detector[Parameters]):
         skipped = {
             "look_up": int(np.count_nonzero(look_up)),
             "no_identifier": int(np.count_nonzero(~named & ~look_up)),
+            "foreign_gtin": len(foreign),
         }
         return Verdict(
             hits=hits_of(
@@ -104,7 +113,7 @@ class UnknownProduct(Detector[Parameters]):
                 group=(case + 1).astype(np.uint64),
                 extra={"problem_zh": _ZH[case], "problem_en": _EN[case]},
             ),
-            judged=int(np.count_nonzero(named)),
+            judged=int(np.count_nonzero(named)) - len(foreign),
             skipped={reason: count for reason, count in skipped.items() if count},
         )
 
