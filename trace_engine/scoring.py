@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.core.eventlog import EventLog
+from trace_engine.detectors.base import Slice, Verdict
 from trace_engine.engine import Engine
 from trace_engine.events.batch import DAY, EventBatch
 from trace_engine.events.encode import Encoded
 from trace_engine.policy import Policy
 from trace_engine.readers import EventSource, Unit, file_digest, open_events
 from trace_engine.registry import Registry
+from trace_engine.store.checkpoint import save_engine
 from trace_engine.store.eventlog import FolderLog
 from trace_engine.store.spill import DaySpill
 
@@ -122,6 +124,7 @@ def score(
     progress: Progress | None = None,
     lang: str = "zh",
     work_folder: PathLike | None = None,
+    state: PathLike | None = None,
 ) -> Result:
     """Score event files and return what was found.
 
@@ -140,6 +143,8 @@ def score(
         Called as ``progress(stage, done, total)`` with bytes read.
     work_folder
         Where temporary files go (default: the system's temporary folder).
+    state
+        A folder for the engine's state, which ``trace`` and :meth:`Engine.load` read.
 
     Raises
     ------
@@ -147,6 +152,12 @@ def score(
         Each with one line that says what is wrong and what was expected.
     """
     source = open_events(inputs, format=format, batch_rows=batch_rows)
+    reference = {
+        "registry": None
+        if registry is None or isinstance(registry, Registry)
+        else _absolute(registry),
+        "policy": None if policy is None or isinstance(policy, Policy) else _absolute(policy),
+    }
     if not isinstance(registry, Registry):
         registry = Registry.load(None if registry is None else Path(registry))
     if not isinstance(policy, Policy):
@@ -165,7 +176,55 @@ def score(
         )
         run = _Run(engine, source, memory, DaySpill(work / "days"), progress)
         run.all()
-        return run.result(lang)
+        result = run.result(lang)
+        if state is not None:
+            with engine.stopwatch("state"):
+                save_engine(engine, state, reference)
+            result.seconds_by_stage = dict(engine.stopwatch.seconds)
+        return result
+
+
+def _absolute(path: PathLike) -> str:
+    """Return where a file or folder lies; a name that is no path of a file stays as it is."""
+    return str(Path(path).resolve()) if Path(path).exists() else os.fspath(path)
+
+
+class _Follower(Engine):
+    """An engine that follows packs and judges nothing."""
+
+    def _verdicts(self, data: Slice) -> dict[str, Verdict]:
+        return {}
+
+
+@contextmanager
+def follow(
+    inputs: PathLike | Sequence[PathLike],
+    registry: Registry | None = None,
+    policy: Policy | None = None,
+    *,
+    format: str = "auto",  # noqa: A002 - the name of the command-line option
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> Iterator[Engine]:
+    """Yield an engine that has followed every pack of event files, without findings.
+
+    Its log may lie in temporary files that are removed afterwards. Arguments as for :func:`score`.
+    """
+    source = open_events(inputs, format=format, batch_rows=SCORING_ROWS)
+    with tempfile.TemporaryDirectory(prefix="trace-engine-") as folder:
+        work = Path(folder)
+        big = source.size_bytes > LOG_TO_DISK
+        engine = _Follower(
+            registry,
+            policy,
+            threads=threads or len(os.sched_getaffinity(0)),
+            lateness_days=None,
+            log=FolderLog(work / "log") if big else EventLog(),
+            keep_hits=False,
+        )
+        _Run(engine, source, memory, DaySpill(work / "days"), progress).all()
+        yield engine
 
 
 class _Run:

@@ -26,7 +26,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Names of the library's own error classes: found by name along the class's ancestry, so that this
 # module need not import what raises them (numpy and pyarrow would come along).
 EXPECTED_NAMES = frozenset(
-    {"InputError", "RegistryError", "PolicyError", "OutputError", "ConservationError", "TruthError"}
+    {
+        "InputError",
+        "RegistryError",
+        "PolicyError",
+        "OutputError",
+        "ConservationError",
+        "TruthError",
+        "TraceError",
+        "CheckpointError",
+    }
 )
 
 

@@ -76,6 +76,13 @@ COMMANDS: dict[str, Entry] = {
             "Explain a finding, a seller or a trace code.",
         ),
     ),
+    "trace": Entry(
+        "trace",
+        Text(
+            "追溯一个码、一批药或一家企业的去向与来源。",
+            "Trace a code, a batch or an enterprise: where to and where from.",
+        ),
+    ),
     "evaluate": Entry(
         "evaluate",
         Text("与真值对照：召回、误报、排名精度。", "Compare with the truth: recall, precision."),

@@ -127,7 +127,9 @@ def _movements(
                     break
             row = begin
             while row < used and not (
-                out_source[row] == source[i] and out_target[row] == target[i] and out_way[row] == way
+                out_source[row] == source[i]
+                and out_target[row] == target[i]
+                and out_way[row] == way
             ):
                 row += 1
             if row == used:
@@ -196,7 +198,7 @@ def movements(
     )  # fmt: skip
     columns = (pack, giver, receiver, way, shown, times, unreceived, unshipped, first, last)
     kept = np.flatnonzero(times[:used] > 0)
-    found = Movements(*(column[kept] for column in columns))
+    found = Movements._make(column[kept] for column in columns)
     return found, marks, (int(unnamed[0]), int(unnamed[1]))
 
 
@@ -222,18 +224,20 @@ def _spread(
     most_hops: int,
 ) -> None:
     """Follow edges (CSR by source node) from the ``waiting`` nodes in ``queue``, hop by hop."""
-    following = np.empty_like(queue)
+    following, known = np.empty_like(queue), np.empty(len(queue), np.int64)
     queued = np.zeros(len(arrival), np.int32)
     level = 0
     while waiting > 0 and level < most_hops:
         level += 1
         more = 0
         for k in range(waiting):
-            node = queue[k]
+            known[k] = arrival[queue[k]]  # what this level finds out is for the next
+        for k in range(waiting):
+            node, since = queue[k], known[k]
             for row in range(start[node], start[node + 1]):
-                if last[row] < arrival[node]:
+                if last[row] < since:
                     continue
-                there = max(first[row], arrival[node])
+                there = max(first[row], since)
                 to = target[row]
                 if hops[to] < 0:
                     hops[to] = level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -64,6 +65,15 @@ def write_csv(table: pa.Table, path: Path, headers: Mapping[str, str] | None = N
             part = table.slice(start, CSV_SLICE_ROWS)
             columns = [_cells(part.column(i)) for i in range(part.num_columns)]
             writer.writerows(zip(*columns, strict=True))
+
+
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return rows of equal keys as CSV like :func:`write_csv`, for standard output."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(rows[0] if rows else ())
+    writer.writerows([cell(value) for value in row.values()] for row in rows)
+    return text.getvalue().encode("utf-8-sig")
 
 
 def _cells(column: pa.ChunkedArray) -> Sequence[str | int | float]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +45,27 @@ class CheckpointError(Exception):
     """A state that cannot be used: one line that says why."""
 
 
-def save_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
-    """Write the state of ``engine`` to ``folder``, replacing a state that is there.
-
-    Raises :class:`CheckpointError` if ``folder`` holds something else.
-    """
+def check_state_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise :class:`CheckpointError` unless a state may be written to ``folder``."""
     target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise CheckpointError(f"{target}: is a file, expected a folder")
     if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise CheckpointError(f"{target}: is not empty and holds no saved state")
+
+
+def save_engine(
+    engine: Engine,
+    folder: str | os.PathLike[str],
+    reference: Mapping[str, str | None] | None = None,
+) -> None:
+    """Write the state of ``engine`` to ``folder``, replacing a state that is there.
+
+    ``reference`` says where registry and policy lie (:func:`read_reference`). Raises
+    :class:`CheckpointError` if ``folder`` holds something else.
+    """
+    check_state_folder(folder)
+    target = Path(folder)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -67,6 +81,7 @@ def save_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
         "code_version": __version__,
         "policy_version": engine.policy.version,
         "registry": engine.registry.content_hash,
+        "reference": dict(reference or {}),
         "values": values,
         "files": {name: _digest(partial / name) for name in files},
     }
@@ -75,19 +90,30 @@ def save_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
     partial.rename(target)
 
 
-def load_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
-    """Fill a fresh ``engine`` with the state in ``folder``. See ``Engine.load``."""
-    source = Path(folder)
+def read_reference(folder: str | os.PathLike[str]) -> dict[str, str | None]:
+    """Return where the registry and the policy of a saved state lay, as far as that was said."""
+    named: dict[str, str | None] = _manifest(Path(folder)).get("reference", {})
+    return named
+
+
+def _manifest(source: Path) -> dict[str, Any]:
+    """Return the manifest of a saved state, checked for its format."""
     try:
         manifest = json.loads((source / MANIFEST).read_text())
     except OSError as error:
         raise CheckpointError(f"{source}: no saved state ({error.strerror})") from error
     except ValueError as error:
         raise CheckpointError(f"{source / MANIFEST}: damaged: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{source}: state of format {manifest.get('format')}, expected {FORMAT}"
-        )
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise CheckpointError(f"{source}: state of format {found}, expected {FORMAT}")
+    return manifest
+
+
+def load_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
+    """Fill a fresh ``engine`` with the state in ``folder``. See ``Engine.load``."""
+    source = Path(folder)
+    manifest = _manifest(source)
     if manifest["policy_version"] != engine.policy.version:
         raise CheckpointError(
             f"{source}: made with policy {manifest['policy_version']!r}, found "

@@ -42,6 +42,13 @@ from trace_engine.cli.settings import (
     metavar="DIR",
     about=Text("结果文件夹。", "Output folder."),
 )
+@option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    about=Text("另存引擎状态，供 trace 使用。", "Save the engine's state too, for trace."),
+)
 @registry_option
 @policy_option
 @option(
@@ -93,6 +100,7 @@ def run_score(
     force: bool = False,
     quiet: bool = False,
     lang: str | None = None,
+    state: Path | None = None,
 ) -> Any:
     """Score ``inputs`` into the folder ``out`` and return the result.
 
@@ -104,6 +112,10 @@ def run_score(
     from trace_engine.reports import output
 
     output.check_folder(out, force=force)
+    if state is not None:
+        from trace_engine.store.checkpoint import check_state_folder
+
+        check_state_folder(state)
     with Progress(quiet=quiet) as progress:
         note_if_cold(progress)
         from trace_engine.scoring import score as score_events
@@ -117,6 +129,7 @@ def run_score(
             memory=memory,
             progress=progress,
             lang=lang or "zh",
+            state=state,
         )
         seconds = result.seconds_by_stage
         for stage, compute in (("rank", "sellers"), ("hash", "inputs")):

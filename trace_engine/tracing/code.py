@@ -1,0 +1,71 @@
+"""The whole path of one trace code, where it stands, and what it is packed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trace_engine.core.codetable import RECALLED
+from trace_engine.events.batch import NO_CODE
+from trace_engine.evidence.paths import path_events
+from trace_engine.tracing.batch import place_of
+
+if TYPE_CHECKING:
+    from trace_engine.tracing.tracer import Tracer
+
+MOST_CONTENTS = 1000  # codes listed of a larger package
+
+
+@dataclass(frozen=True)
+class CodeTrace:
+    """The trace of a code. Parties, drugs are numbers of the engine's vocabulary.
+
+    ``path``: events as ``evidence.paths.path_events`` tells them, oldest first, without those made
+    void. ``parents``: codes it was said to be packed in; ``contents``: codes said to be packed in
+    it (at most ``MOST_CONTENTS``, ``contents_known`` counts all).
+    """
+
+    code: str
+    drug: int
+    batch: str
+    path: list[dict[str, Any]]
+    voided: int
+    place: str
+    party: int
+    giver: int
+    recalled: bool
+    sales: int
+    parents: list[str]
+    contents: list[str]
+    contents_known: int
+
+
+def trace_code(tracer: Tracer, code: str, key: int, pack: int) -> CodeTrace:
+    """Return the trace of the code with ``key``, which is ``pack`` in the index."""
+    engine, index = tracer.engine, tracer.index
+    numbers = np.array([pack], np.int64)
+    _, seqs = index.events_of(numbers)
+    line = index.lines(numbers)[0]
+    whole = engine.log.paths(np.array([int(line["last_seq"])], np.int64), None)[1]
+    voided = sum(int(s) in engine.voided for s in whole)
+    place, party, giver = place_of(tracer, pack)
+    parents = np.unique(engine.log.column("parent", seqs))
+    text = engine.vocabulary.code_text
+    children = tracer.children(key)
+    return CodeTrace(
+        code=code,
+        drug=int(index.drug[pack]),
+        batch=engine.vocabulary.batches.text(int(index.batch[pack])),
+        path=path_events(seqs, engine.log, engine.vocabulary, engine.view),
+        voided=voided,
+        place=place,
+        party=party,
+        giver=giver,
+        recalled=bool(line["flags"] & RECALLED),
+        sales=int(line["sales"]),
+        parents=[text(int(p)) for p in parents[parents != NO_CODE]],
+        contents=[text(int(c)) for c in children[:MOST_CONTENTS]],
+        contents_known=len(children),
+    )
