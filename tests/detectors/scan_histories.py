@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, float]] = {
         "enterprises": 2,
     },
     "serial_run": {"serials": 3, "sales": 2},
-    "copied_receipt": {"codes": 3, "seconds_per_100_codes": 150.0},
+    "copied_receipt": {"codes": 3, "chance": 0.2, "seconds_per_100_codes": 150.0},
     "record_tampering": {
         "days": 8,
         "minimum_acts": 1,

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -112,18 +113,20 @@ def in_and_out(row: Enriched, party: str, seconds: int) -> bool:
         and before is not None
         and before.role in (Role.RECEIVE, Role.TRANSFER_RECEIVE)
         and before.receiver == party
-        and precise(sale.time)
-        and precise(before.time)
+        and not sale.date_only
+        and not before.date_only
         and 0 <= sale.time - before.time < seconds * SECOND
     )
 
 
 def scan_times(events: Iterable[Event]) -> list[int]:
     """Return the times of single scans; a bill that bears one time only counts once."""
+    scans = [event for event in events if single(event) and not event.date_only]
+    if 2 * sum(precise(event.time) for event in scans) < len(scans):
+        return []  # a system that writes minutes
     by_bill: defaultdict[object, list[int]] = defaultdict(list)
-    for event in events:
-        if single(event) and precise(event.time):
-            by_bill[event.bill].append(event.time)
+    for event in scans:
+        by_bill[event.bill].append(event.time)
     times: list[int] = []
     for of_bill in by_bill.values():
         times += of_bill if len(set(of_bill)) > 1 else of_bill[:1]
@@ -171,7 +174,7 @@ def serial_run(history: History) -> list[RawHit]:
         and row.event.code.isdigit()
         and row.event.code[0] == "8"
         and single(row.event)
-        and precise(row.event.time)
+        and not row.event.date_only
         and (row.event.day, row.event.key) not in voided
     ]
     hits = []
@@ -193,7 +196,7 @@ def serial_run(history: History) -> list[RawHit]:
 
 
 def run_hits(run: list[Enriched], p: Any) -> list[RawHit]:
-    times = {row.event.time for row in run}
+    times = {row.event.time for row in run if precise(row.event.time)}
     sales = {e.order or e.bill or e.buyer or e.key for e in (row.event for row in run)}
     if len(run) < p.serials or min(len(times), len(sales)) < p.sales:
         return []
@@ -213,7 +216,7 @@ def copied_receipt(history: History) -> list[RawHit]:
         and row.event.receiver
         and (row.event.device or row.event.operator)
         and single(row.event)
-        and precise(row.event.time)
+        and not row.event.date_only
     ]
     hits = []
     for rows in gathered(receipts, lambda e: (e.day, e.receiver, e.bill)).values():
@@ -224,7 +227,11 @@ def copied_receipt(history: History) -> list[RawHit]:
         if len({e.giver for e in known}) > 1 or len(rows) < p.codes:
             continue
         pairs = [(a.time, row.event.time) for a, row in zip(known, rows, strict=True)]
-        if min(len({shipped for shipped, _ in pairs}), len({got for _, got in pairs})) < p.codes:
+        chance = Fraction(1, math.factorial(len(pairs)))
+        for side in (0, 1):
+            for together in Counter(pair[side] for pair in pairs).values():
+                chance *= math.factorial(together)
+        if chance > p.chance:
             continue
         if any(a[0] < b[0] and a[1] > b[1] for a in pairs for b in pairs):
             continue
@@ -251,7 +258,7 @@ def answered_shipment(row: Enriched) -> Event | None:
         and before.bill
         and before.giver == receipt.giver
         and before.receiver == receipt.receiver
-        and precise(before.time)
+        and not before.date_only
         and before.time <= receipt.time
     ):
         return before

@@ -11,8 +11,8 @@ uploads for its store works at the store.)
 *Scanned level*: the event names no parent, a pack level of at most 1 (or none), and stands for one
 pack: a case that a system expanded into its packs was scanned once, not thousands of times.
 
-*Precise time*: a time that is not a whole minute. A date alone is a whole day, and a system that
-writes minutes only has put many scans on one time that were not made at one time.
+*Precise time*: a time that is not a whole minute. A system that writes minutes only puts many scans on
+one time that were not made at one time; one that writes seconds has a whole minute now and then.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ def single(data: Slice, rows: Int64) -> Bools:
     if "pack_level" in data.batch.optional:
         alone &= data.batch.optional["pack_level"][rows] <= 1
     found: Bools = alone
+    return found
+
+
+def timed(time: Int64) -> Bools:
+    """Return which times are more than a date."""
+    found: Bools = time % DAY != 0
     return found
 
 

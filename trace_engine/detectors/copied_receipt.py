@@ -2,21 +2,22 @@
 
 Definition
 ----------
-*Scanned level* and *precise time* are defined in ``_scanning``. Only sources that keep a time for each
-code can show a copy, and those name the device or the operator: looked at are receipts (role
-``RECEIVE``) with a bill; those without device and operator are skipped as ``no_device``, those that are
-not at the scanned level or have no precise time as ``no_scan_time`` (a case expanded by the system, a
-bill confirmed as a whole). The rest is judged, receipt bill by receipt bill of each receiver and day.
+*Scanned level* is defined in ``_scanning``. Only sources that keep a time for each code can show a
+copy, and those name the device or the operator: looked at are receipts (role ``RECEIVE``) with a bill;
+those without device and operator are skipped as ``no_device``, those that are not at the scanned level
+or bear a date only as ``no_scan_time``. The rest is judged, receipt bill by receipt bill of each
+receiver and day.
 
 A receipt *answers* a shipment when the event of its code before it is a shipment (role ``SHIP``) under
-a bill, by its supplier to its receiver, at a precise time not after its own.
+a bill, by its supplier to its receiver, at a time of day not after its own.
 
 A bill is a *copied list* when every judged receipt of it that day answers a shipment, all under one
-bill of one supplier, they are at least ``codes``, bear at least ``codes`` different times, their
-shipments bear at least ``codes`` different times, and no two stand the other way round: what was shipped
-strictly earlier was never received strictly later. Order within a bill is that of scan times; the order
-of rows is no part of an event, and equal times have no order. (What the shipment held beyond that may
-follow with a later delivery.)
+bill of one supplier, they are n >= ``codes``, no two stand the other way round (what was shipped
+strictly earlier was never received strictly later), and that says something: by chance it would happen
+with a probability of at most r! s! / n! <= ``chance``, r! the product of the factorials of how many
+codes bear each time of receipt, s! that of the shipment. Order within a bill is that of scan times; the
+order of rows is no part of an event, and equal times have no order: a bill confirmed as a whole bears
+one time (r! = n!) and is no copy. (What the shipment held beyond that may follow later.)
 
 It *fires* when it is a copied list, and
 
@@ -31,13 +32,14 @@ receiver; counterparty: the supplier. Severity 0.6 where one holds, 0.8 for both
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.detectors._scanning import days_in, optional, precise, runs, single
+from trace_engine.detectors._scanning import days_in, optional, runs, single, timed
 from trace_engine.detectors.base import (
     ROLE_OF,
     Evidence,
@@ -79,10 +81,19 @@ class CopiedReceiptParameters(Parameters, frozen=True, kw_only=True):
         msgspec.Meta(
             ge=2,
             le=100_000,
-            description="Codes, and different scan times on both sides, that make an order",
-            extra_json_schema={"unit": "codes", "zh": "判断顺序所需的最少码数和时刻数"},
+            description="Fewest codes that make an order",
+            extra_json_schema={"unit": "codes", "zh": "判断顺序所需的最少码数"},
         ),
     ] = 10
+    chance: Annotated[
+        float,
+        msgspec.Meta(
+            gt=0.0,
+            le=1.0,
+            description="Highest probability that the orders agree by chance",
+            extra_json_schema={"unit": "probability", "zh": "顺序偶然一致的最大概率"},
+        ),
+    ] = 1e-6
     seconds_per_100_codes: Annotated[
         float,
         msgspec.Meta(
@@ -154,7 +165,7 @@ class CopiedReceipt(KeyedDetector[CopiedReceiptParameters]):
             total, rows = len(rows), rows[named]
         else:
             total, rows = int(np.count_nonzero(batch.bill[rows])), rows[:0]
-        kept = rows[single(data, rows) & precise(batch.time[rows])]
+        kept = rows[single(data, rows) & timed(batch.time[rows])]
         skipped = {"no_device": total - len(rows), "no_scan_time": len(rows) - len(kept)}
         return self._columns(data, kept), Verdict(
             judged=len(kept), skipped={reason: n for reason, n in skipped.items() if n}
@@ -176,7 +187,7 @@ class CopiedReceipt(KeyedDetector[CopiedReceiptParameters]):
                 & (past["bill"] != 0)
                 & (past["source"] == batch.source[at])
                 & (past["target"] == batch.target[at])
-                & precise(past["time"])
+                & timed(past["time"])
                 & (past["time"] <= batch.time[at])
             )
             ship_time[known[answers]] = past["time"][answers]
@@ -248,6 +259,11 @@ def _distance(
     return out
 
 
+def _log_ties(counts: Int64) -> float:
+    """Return the logarithm of the product of the factorials of ``counts``."""
+    return sum(math.lgamma(count + 1) for count in counts.tolist())
+
+
 def _judge_bill(
     today: Rows, bill: Int64, p: CopiedReceiptParameters
 ) -> dict[str, npt.NDArray[Any]] | None:
@@ -260,15 +276,16 @@ def _judge_bill(
         or (today["source"][bill] != today["source"][bill[0]]).any()
     ):
         return None
-    if min(len(np.unique(time)), len(np.unique(shipped))) < p.codes:
-        return None
+    n = len(bill)
     order, starts = runs(shipped)
+    ties = _log_ties(np.diff(starts)) + _log_ties(np.unique(time, return_counts=True)[1])
+    if ties - math.lgamma(n + 1) > math.log(p.chance):
+        return None
     latest = np.maximum.reduceat(time[order], starts[:-1])
     soonest = np.minimum.reduceat(time[order], starts[:-1])
     # What was shipped earlier was all received no later than the soonest of what came after.
     if (np.maximum.accumulate(latest)[:-1] > soonest[1:]).any():
         return None
-    n = len(bill)
     span, gap = int(time.max() - time.min()), int(time.min() - shipped.max())
     why = _FAST if (span + SECOND) * 100 < p.seconds_per_100_codes * SECOND * n else 0
     km = float(today["km"][bill].min())

@@ -10,9 +10,9 @@ hospital, or has a warehouse registered in another region (``not_retail``: distr
 lines, and a third-party warehouse scans for its principals). The rest is judged, day by day, for each
 enterprise X and instrument i.
 
-*Scans* of X, i and a day: the judged events at the scanned level with a precise time. A bill (or all
-that state none) whose scans of that day bear one single time was confirmed as a whole and counts as
-one scan.
+*Scans* of X, i and a day: the judged events at the scanned level with more than a date; none where
+more than half of them have no precise time (the system writes minutes). A bill (or all that state
+none) whose scans of that day bear one single time was confirmed as a whole and counts as one scan.
 
 The five signals of X and i on day D:
 
@@ -26,7 +26,7 @@ The five signals of X and i on day D:
 4. *at once*: more than ``same_time_codes`` scans bear one time. (Such scans do not count for 2 and 3:
    one fact is one signal.)
 5. *in and out*: at least ``quick_codes`` codes were sold to persons less than ``quick_seconds`` after
-   their event before, which was their receipt by X; both times precise.
+   their event before, which was their receipt by X; both with more than a date.
 
 Order within a bill is that of scan times, never that of rows; equal times have no order.
 
@@ -55,6 +55,7 @@ from trace_engine.detectors._scanning import (
     related_of,
     runs,
     single,
+    timed,
     worked_at,
 )
 from trace_engine.detectors.base import (
@@ -256,7 +257,7 @@ class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
     def _columns(data: Slice, rows: Int64, parameters: ProxyScanningParameters) -> Rows:
         batch = data.batch
         party = worked_at(data, rows)
-        exact = precise(batch.time[rows])
+        exact = timed(batch.time[rows])
         return {
             "seq": data.seq_base + rows,
             "time": batch.time[rows],
@@ -339,7 +340,7 @@ def _quick(
     out[at] = (
         ((role == int(Role.RECEIVE)) | (role == int(Role.TRANSFER_RECEIVE)))
         & (past["target"] == party[at])
-        & precise(past["time"])
+        & timed(past["time"])
         & (gap >= 0)
         & (gap < seconds * SECOND)
     )
@@ -384,7 +385,7 @@ def _judge_day(
     found = []
     order, starts = runs(party, instrument)
     # A late event was moved to the beginning of its day: that is no scan time any more.
-    is_scan = today["scan"] & precise(today["time"])
+    is_scan = today["scan"] & timed(today["time"])
     at_least = min(p.run_codes, p.same_time_codes + 1)
     scans = np.add.reduceat(is_scan[order].astype(np.int64), starts[:-1])
     quick = np.add.reduceat(today["quick"][order].astype(np.int64), starts[:-1])
@@ -446,6 +447,8 @@ def _scan_times(today: Rows, scans: Int64) -> Int64:
     if len(scans) == 0:
         return np.empty(0, np.int64)
     bill, time = today["bill"][scans], today["time"][scans]
+    if 2 * int(np.count_nonzero(precise(time))) < len(time):
+        return np.empty(0, np.int64)
     order, starts = runs(bill, time)
     first, last = order[starts[:-1]], order[starts[1:] - 1]
     # Bills with one time have one run of (bill, time).

@@ -8,19 +8,19 @@ from its place (the check digits are not public and are left out).
 Looked at: new sales to persons (role ``PERSON_SALE``, signal ``NEW_SALE``) with a known giver. Skipped,
 in this order: vaccinations and dispensing, and every sale by a medical institution of the registry
 (``medical``: wards and campaigns use up a case in its order); codes without such a serial
-(``no_serial``); packs not at the scanned level of ``_scanning`` (``case``); times that are not precise
-(``no_exact_time``). The rest is judged, day by day, seller by seller and drug by drug. A sale that is
+(``no_serial``); packs not at the scanned level of ``_scanning`` (``case``); sales that bear a date only
+(``date_only``). The rest is judged, day by day, seller by seller and drug by drug. A sale that is
 made void on its day does not count.
 
 Of several sales of one serial on a day the earliest counts (by time, event key). Two neighbouring
 serials s and s + 1 are *linked* when their sales lie at most ``gap_seconds`` apart, whichever came
 first; a *run* is a longest chain of links. Neither the order of rows nor that of the day matters.
 
-*Fires* for a run of at least ``serials`` packs with at least ``sales`` different times and ``sales``
-different sales (order, else bill, else buyer, else the event itself): one buyer who takes a whole
-case, and a till that uploads its day at one moment, are no run. observed = packs, threshold =
-``serials``. The packs of a run are one finding (group: its first serial). Subject: the seller.
-Severity 0.5 + 0.1 × (packs / ``serials`` - 1), at most 0.9.
+*Fires* for a run of at least ``serials`` packs with at least ``sales`` different precise times (see
+``_scanning``) and ``sales`` different sales (order, else bill, else buyer, else the event itself): one
+buyer who takes a whole case, and a till that uploads its day at one moment, are no run. observed =
+packs, threshold = ``serials``. The packs of a run are one finding (group: its first serial). Subject:
+the seller. Severity 0.5 + 0.1 × (packs / ``serials`` - 1), at most 0.9.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.signals import NEW_SALE
-from trace_engine.detectors._scanning import days_in, earliest, precise, single
+from trace_engine.detectors._scanning import days_in, earliest, precise, single, timed
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -102,7 +102,7 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
         "药品经营环节“清源”巩固提升行动（药监综药管〔2026〕22号）：严禁企业或运营服务商违规替代刷码"
     )
     unit: ClassVar[str] = "packs"
-    needs: ClassVar[tuple[str, ...]] = ("event_time with a time of day",)
+    needs: ClassVar[tuple[str, ...]] = ()
     false_positives: ClassVar[str] = (
         "Hospitals and vaccination campaigns that use up a case (left out), one buyer taking a whole "
         "case (several sales are needed), a till that uploads its day at one moment (several times "
@@ -132,12 +132,12 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
         rows = rows[retail]
         serial = rows[batch.code[rows] < np.uint64(NATIONAL_LIMIT)]
         packs = serial[single(data, serial)]
-        kept = packs[precise(batch.time[packs])]
+        kept = packs[timed(batch.time[packs])]
         skipped = {
             "medical": total - len(rows),
             "no_serial": len(rows) - len(serial),
             "case": len(serial) - len(packs),
-            "no_exact_time": len(packs) - len(kept),
+            "date_only": len(packs) - len(kept),
         }
         voids = data.rows_of(Role.VOID)
         voids = voids[batch.voids[voids] != 0]
@@ -197,7 +197,7 @@ def _sale(data: Slice, rows: Int64) -> npt.NDArray[np.uint64]:
 def _judge_day(today: Rows, p: SerialRunParameters) -> dict[str, npt.NDArray[Any]] | None:
     """Return the packs of all runs of a day that fire, with the run's figures."""
     made_void = today["voids"][today["voids"] != 0]
-    counted = (today["voids"] == 0) & precise(today["time"])
+    counted = (today["voids"] == 0) & timed(today["time"])
     if len(made_void):
         counted &= ~np.isin(today["event_key"], made_void)
     index = np.flatnonzero(counted)
@@ -229,7 +229,8 @@ def _judge_day(today: Rows, p: SerialRunParameters) -> dict[str, npt.NDArray[Any
     for run in np.flatnonzero(np.diff(starts) >= p.serials).tolist():
         mine = slice(int(starts[run]), int(starts[run + 1]))
         sales = len(np.unique(today["sale"][index[mine]]))
-        if min(sales, len(np.unique(time[mine]))) < p.sales:
+        moments = np.unique(time[mine])
+        if min(sales, int(np.count_nonzero(precise(moments)))) < p.sales:
             continue
         n = mine.stop - mine.start
         parts.append(
