@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
-from tests.reference.events import DAY, Event
+from tests.reference.categories import agree, dispatch_places
+from tests.reference.events import DAY, MINUTE, Event
 from tests.reference.history import History, RawHit
 from trace_engine.core import signals as s
+from trace_engine.events.kinds import EventKind, Role
 
 RETAIL_LEVEL = {"pharmacy", "chain_store", "medical", "public_hospital"}
 
@@ -133,7 +136,76 @@ def fan_in_collection(history: History) -> list[RawHit]:
     return hits
 
 
+def pass_through(history: History) -> list[RawHit]:
+    p, world = history.p("pass_through"), history.world
+    receipts: defaultdict[tuple[object, ...], list[Event]] = defaultdict(list)
+    dispatches: defaultdict[tuple[object, ...], list[Event]] = defaultdict(list)
+    passed: defaultdict[tuple[object, ...], list[Event]] = defaultdict(list)
+
+    def booked(e: Event) -> bool:
+        return (
+            e.role == Role.RECEIVE
+            and e.receiver is not None
+            and e.bill is not None
+            and not e.date_only
+            and world.kind(e.receiver) not in RETAIL_LEVEL
+        )
+
+    for row in history:
+        e, before = row.event, row.previous
+        if booked(e):
+            receipts[e.receiver, e.bill, e.day].append(e)
+        if (
+            e.role != Role.SHIP
+            or e.kind == EventKind.DIRECT_SHIPMENT
+            or e.from_region is None
+            or e.receiver is None
+            or e.giver is None
+            or e.bill is None
+            or e.date_only
+        ):
+            continue
+        places = dispatch_places(world, e.giver)
+        if not places or any(agree(e.from_region, place, "city") for place in places):
+            continue
+        dispatches[e.giver, e.bill, e.day].append(e)
+        if (
+            before is None
+            or not booked(before)
+            or before.receiver != e.giver
+            or before.giver is None
+            or before.day != e.day
+            or not 0 <= e.time - before.time < p.minutes * MINUTE
+            or e.from_region not in (before.from_region, world.region(before.giver))
+        ):
+            continue
+        three = (before.giver, e.giver, e.receiver)
+        if any(world.related(a, b) for a, b in combinations(three, 2)):
+            continue
+        passed[(*three, before.bill, e.bill, e.day)].append(e)
+    hits = []
+    for (_, through, buyer, bill_in, bill_out, day), events in passed.items():
+        common = len(events)
+        either = (
+            len(receipts[through, bill_in, day]) + len(dispatches[through, bill_out, day]) - common
+        )
+        if common >= p.codes and common / either >= p.likeness:
+            lead = max(events, key=lambda e: (e.time, e.key))
+            hits.append(
+                RawHit(
+                    "pass_through",
+                    lead.event_id,
+                    common / either,
+                    str(through),
+                    str(buyer),
+                    lead.time,
+                )
+            )
+    return hits
+
+
 DETECTORS: dict[str, Callable[[History], list[RawHit]]] = {
     "circular_trade": circular_trade,
     "fan_in_collection": fan_in_collection,
+    "pass_through": pass_through,
 }

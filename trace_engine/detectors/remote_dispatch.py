@@ -27,7 +27,7 @@ finding. Severity: no place in that province 0.8, else none in that city 0.5, el
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -127,6 +127,26 @@ def _judge(
             if not found:
                 apart[i] = at
                 break
+
+
+def apart_from_places(data: Slice, rows: npt.NDArray[np.int64], level: Level) -> Any:
+    """Return which events left from a region that agrees with no place of their giver, ``(m,)``.
+
+    Each of ``rows`` must state its ship-from region and have a giver with a registered place.
+    """
+    batch, view = data.batch, data.registry
+    apart = np.empty(len(rows), np.int8)
+    _judge(
+        rows,
+        batch.source,
+        batch.source_region,
+        view.dispatch_offsets,
+        view.dispatch_regions,
+        _LEVELS[level],
+        *_places(),
+        apart,
+    )
+    return apart >= 0
 
 
 class RemoteDispatchParameters(Parameters, frozen=True, kw_only=True):
