@@ -31,6 +31,7 @@ FIRST_CODE = "81000010000000000001"
 Row = dict[str, Any]
 
 _NUMBERS = {"quantity", "receivable", "pack_level"}
+_DECIMALS = {"temperature"}
 _TRUTHS = {"split_sale", "gift"}
 
 
@@ -47,6 +48,15 @@ class HandCase:
 
     def __str__(self) -> str:
         return f"{self.detector or 'benign'}: {self.name}"
+
+
+def _value(name: str, text: str) -> Any:
+    """Return what a word of a line says."""
+    if name in _NUMBERS:
+        return int(text)
+    if name in _DECIMALS:
+        return float(text)
+    return text == "true" if name in _TRUTHS else text
 
 
 @lru_cache(maxsize=1)
@@ -70,9 +80,7 @@ def event_rows(line: str) -> Iterator[Row]:
     for word in parts[4].split() if len(parts) > 4 else ():
         name, _, value = word.partition("=")
         value = value.replace("~", " ")
-        row[name] = (
-            int(value) if name in _NUMBERS else value == "true" if name in _TRUTHS else value
-        )
+        row[name] = _value(name, value)
     row.setdefault("code", FIRST_CODE)
     name, _, times = head.partition("*")
     every, step = float(row.pop("every", 0)), 10**4 if row.pop("serial", None) else 1

@@ -93,5 +93,7 @@ UNITS_ZH: dict[str, str] = {
     "km": "公里",
     "unlicensed parties": "个无证主体",
     "km/h": "公里/小时",
+    "divergence": "（散度）",
+    "prescriptions per hour": "张处方/小时",
     "CNY": "元",
 }

@@ -94,6 +94,13 @@ SKIP_REASONS: dict[str, Word] = {
     "before_recorded_history": Word("数据起点之前的来源不明", "began before the data"),
     "look_up": Word("仅为查询", "look-ups"),
     "gift": Word("赠品", "gifts"),
+    "date_only": Word("只有日期", "a date only"),
+    "no_doctor": Word("没有医师", "no doctor"),
+    "no_pharmacist": Word("没有药师", "no pharmacist"),
+    "no_temperature": Word("没有温度", "no temperature"),
+    "implausible_reading": Word("温度不合理", "impossible temperature"),
+    "frozen": Word("冷冻品种", "kept frozen"),
+    "no_link": Word("没有联系方式、地址、设备", "no contact, address or device"),
     "split_sale": Word("拆零", "split sales"),
     "near_expiry": Word("近效期", "near expiry"),
 }
