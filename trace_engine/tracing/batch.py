@@ -141,7 +141,7 @@ def trace_batch(
         recent = moved.last >= begin
         moved = Movements._make(column[recent] for column in moved)
     flows = _flows(moved)
-    parties = _parties(packs, moved, marks, columns)
+    parties = _parties(packs, moved, marks, columns, len(engine.vocabulary.parties))
     origins = _origins(marks, columns)
     tree = _tree(flows, [party for party, *_ in origins], parties)
     for party, level, _ in tree:
@@ -253,23 +253,27 @@ def _flows(moved: Movements) -> list[Flow]:
 
 
 def _parties(
-    packs: Packs, moved: Movements, marks: Int32, columns: dict[str, Any]
+    packs: Packs, moved: Movements, marks: Int32, columns: dict[str, Any], parties: int
 ) -> dict[int, dict[str, int]]:
-    """Return what each enterprise did and holds, by party."""
+    """Return what each enterprise did and holds, by party (numbers below ``parties``)."""
     made = marks[:, ORIGIN]
     made = made[made >= 0]
-    every = [packs.party, packs.giver, moved.source, moved.target, columns["target"][made]]
-    known = np.unique(np.concatenate(every))
-    known = known[known >= 0]
+    every = (packs.party, packs.giver, moved.source, moved.target, columns["target"][made])
+    seen = np.zeros(parties + 1, np.bool_)
+    for some in every:
+        seen[some] = True
+    seen[-1] = False  # where those that are not known fall
+    known = np.flatnonzero(seen)
+    number = np.zeros(parties + 1, np.int64)
+    number[known] = np.arange(len(known))
     table = {name: np.zeros(len(known), np.int64) for name in COUNTS}
     low = np.full(len(known), np.iinfo(np.int64).max)
     high = np.full(len(known), np.iinfo(np.int64).min)
 
-    def add(name: str, parties: Any, amounts: Any = None) -> None:
-        seen = parties >= 0
-        where = np.searchsorted(known, parties[seen])
-        weights = None if amounts is None else amounts[seen]
-        table[name] += np.bincount(where, weights, len(known)).astype(np.int64)
+    def add(name: str, who: Any, amounts: Any = None) -> None:
+        named = who >= 0
+        weights = None if amounts is None else amounts[named]
+        table[name] += np.bincount(number[who[named]], weights, len(known)).astype(np.int64)
 
     add("made", columns["target"][made])
     for way in range(4):
@@ -290,9 +294,8 @@ def _parties(
         name = "unaccounted" if place in UNACCOUNTED else PLACES[place]
         add(name, packs.party[packs.place == place])
     for side in (moved.source, moved.target):
-        where = np.searchsorted(known, side)
-        np.minimum.at(low, where, moved.first)
-        np.maximum.at(high, where, moved.last)
+        np.minimum.at(low, number[side], moved.first)
+        np.maximum.at(high, number[side], moved.last)
     rows = {}
     for i, party in enumerate(known.tolist()):
         row = {name: int(table[name][i]) for name in COUNTS}
@@ -344,7 +347,7 @@ def _tree(
         while frontier:
             depth += 1
             reached = {t for p in frontier for t in gave.get(p, ()) if t not in level}
-            for target in reached:
+            for target in sorted(reached):
                 above = [s for s in given[target] if level.get(s) == depth - 1]
                 level[target] = depth
                 parent[target] = min(above, key=lambda s: (-given[target][s], s))

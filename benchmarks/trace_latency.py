@@ -1,0 +1,158 @@
+"""How long a trace of one batch takes, once a state is loaded; and what the state and index hold.
+
+Usage: python benchmarks/trace_latency.py [--batches 20] [--packs 10000]
+
+Each batch goes from its maker over five distributors to a hundred shops, most of it to persons; some
+packs come back, some are lost, some are still on their way: seven to nine events a pack. The state
+is saved and loaded again, then batches are traced, each at least once, and the median is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from columns import digits, strings
+
+from trace_engine.engine import Engine
+from trace_engine.tracing import Tracer
+
+DAY = 86_400_000_000
+START = np.datetime64("2026-01-01", "us").astype(np.int64)
+MAKER, DISTRIBUTORS, SHOPS = 0, 5, 100
+LIMIT_MS = 50.0
+
+# Steps of a pack's life: type, whether the giver records it, earliest day.
+LIFE = (
+    ("commissioning", 0),
+    ("production_shipment", 5),
+    ("purchase_receipt", 7),
+    ("sale_shipment", 12),
+    ("purchase_receipt", 14),
+    ("retail_sale", 30),
+)
+
+
+def batch_events(number: int, packs: int, rng: np.random.Generator) -> pa.Table:
+    """Return the events of batch ``number`` as a canonical table."""
+    serial = np.arange(packs, dtype=np.uint64) + np.uint64(number * packs)
+    codes = strings("8", digits(np.uint64(100_000) * np.uint64(10**13) + serial, 19))
+    distributor = 1 + rng.integers(0, DISTRIBUTORS, packs)
+    shop = 1 + DISTRIBUTORS + rng.integers(0, SHOPS, packs)
+    maker = np.full(packs, MAKER)
+    ends = (
+        (maker, maker, maker), (maker, maker, distributor), (distributor, maker, distributor),
+        (distributor, distributor, shop), (shop, distributor, shop), (shop, shop, None),
+    )  # fmt: skip
+    # Some packs stop on their way: not shipped on, not received, not sold.
+    reached = rng.choice(len(LIFE) + 1, packs, p=[0, 0.01, 0.02, 0.02, 0.02, 0.08, 0.85])
+    parts = []
+    for step, ((kind, day), (actor, giver, receiver)) in enumerate(zip(LIFE, ends, strict=True)):
+        alive = np.flatnonzero(reached > step)
+        times = START + DAY * day + rng.integers(0, 2 * DAY, len(alive))
+        parts.append(_rows(codes, alive, times, kind, actor, giver, receiver, number))
+    back = np.flatnonzero((reached == 5) & (rng.random(packs) < 0.2))
+    times = START + DAY * 40 + rng.integers(0, DAY, len(back))
+    for kind, actor, later in (("return_shipment", shop, 0), ("return_receipt", distributor, DAY)):
+        parts.append(_rows(codes, back, times + later, kind, actor, shop, distributor, number))
+    return pa.concat_tables(parts)
+
+
+def _rows(
+    codes: pa.Array,
+    rows: np.ndarray,
+    times: np.ndarray,
+    kind: str,
+    actor: np.ndarray,
+    giver: np.ndarray,
+    receiver: np.ndarray | None,
+    number: int,
+) -> pa.Table:
+    def party(numbers: np.ndarray) -> pa.Array:
+        return strings("E", digits(numbers[rows].astype(np.uint64), 4))
+
+    empty = pa.nulls(len(rows), pa.string())
+    bills = actor[rows] * 1000 + times // DAY % 1000
+    return pa.table(
+        {
+            "event_time": pa.array(times).cast(pa.timestamp("us")),
+            "event_type": pa.array([kind] * len(rows)),
+            "code": codes.take(pa.array(rows)),
+            "actor_id": party(actor),
+            "from_id": party(giver),
+            "to_id": empty if receiver is None else party(receiver),
+            "batch_no": pa.array([f"B{number:04d}"] * len(rows)),
+            "bill_code": strings("N", digits(bills.astype(np.uint64), 8)),
+        }
+    )
+
+
+class Follower(Engine):
+    """An engine that follows packs and judges nothing: what trace needs."""
+
+    def _verdicts(self, data: object) -> dict[str, object]:  # type: ignore[override]
+        return {}
+
+
+def main() -> None:
+    """Build, save, load, trace, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--packs", type=int, default=10_000)
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(1)
+    engine = Follower(lateness_days=None)
+    for number in range(arguments.batches):
+        engine.process(batch_events(number, arguments.packs, rng))
+    engine.finish()
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state"
+        began = time.perf_counter()
+        engine.save(state)
+        saved = time.perf_counter() - began
+        size = sum(path.stat().st_size for path in state.iterdir())
+        began = time.perf_counter()
+        loaded = Engine.load(state)
+        took = time.perf_counter() - began
+        print(f"events {len(loaded.log):,}, packs {len(loaded.shards):,}")
+        print(f"state {size / 1e6:,.1f} MB, saved in {saved:.2f} s, loaded in {took:.2f} s")
+        edges = loaded.multigraph
+        print(f"supply graph {len(edges):,} edges, {edges.nbytes / 1e6:,.1f} MB")
+        tracer = Tracer(loaded)
+        tracer.batch("B0000")  # compiles
+        tracer = Tracer(loaded)
+        began = time.perf_counter()
+        held = tracer.index.nbytes
+        took = time.perf_counter() - began
+        print(f"index {held / 1e6:,.1f} MB, built in {took:.2f} s")
+        milliseconds, busy, asked = [], [], []
+        for number in range(arguments.batches):
+            began, worked = time.perf_counter(), time.process_time()
+            found = tracer.batch(f"B{number:04d}")
+            milliseconds.append((time.perf_counter() - began) * 1e3)
+            busy.append((time.process_time() - worked) * 1e3)
+            asked.append(sum(found.places.values()) == found.codes == arguments.packs)
+        before = START + 20 * DAY
+        began = time.perf_counter()
+        tracer.batch("B0001", end=int(before))
+        as_of = (time.perf_counter() - began) * 1e3
+        began = time.perf_counter()
+        tracer.enterprise("E0003")
+        enterprise = (time.perf_counter() - began) * 1e3
+    median, worst = float(np.median(milliseconds)), max(milliseconds)
+    print(
+        f"batch of {arguments.packs:,} packs: median {median:.1f} ms, worst {worst:.1f} ms "
+        f"({float(np.median(busy)):.1f} ms of processor time), "
+        f"aim {LIMIT_MS:.0f} ms: {'reached' if median < LIMIT_MS else 'missed'}"
+    )
+    print(f"the same as of an earlier day: {as_of:.1f} ms; an enterprise: {enterprise:.1f} ms")
+    if not all(asked):
+        raise SystemExit("places do not add up to the packs")
+
+
+if __name__ == "__main__":
+    main()
