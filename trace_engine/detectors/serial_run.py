@@ -116,7 +116,7 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
     )
     sentence_en: ClassVar[str] = (
         "On {date} {subject} booked {observed:.0f} packs of {drug} with consecutive serials as "
-        "{sale_count} sales to persons within {minutes:.0f} minutes (limit {threshold:.0f}), "
+        "{sale_count} sales to persons within {minutes:.0f} minute(s) (limit {threshold:.0f}), "
         "beginning with code {code}: codes were probably read off, not sold."
     )
 
