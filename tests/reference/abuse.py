@@ -17,6 +17,7 @@ from trace_engine.core import signals as s
 from trace_engine.events.kinds import EventKind, Role
 
 MEDICAL = {"medical", "public_hospital"}
+TRADES = (MEDICAL, {"pharmacy", "chain_store"})
 
 
 def new_sales(history: History) -> list[Enriched]:
@@ -389,21 +390,21 @@ def seller_volume(history: History) -> list[RawHit]:
 def peers_of(
     world: World, total: Counter[tuple[str, str, int]], key: tuple[str, str, int], least: int
 ) -> list[int] | None:
-    """Return the packs of others of the type in the province, or else in the country."""
+    """Return the packs of others of the type in the province, or else further afield."""
     seller, name, month = key
+    kind, province = world.kind(seller), (world.region(seller) or "")[:2]
     others = {
         other: packs
         for (other, n, m), packs in total.items()
-        if (n, m) == (name, month)
-        and other != seller
-        and packs > 0
-        and world.kind(other) == world.kind(seller)
+        if (n, m) == (name, month) and other != seller and packs > 0
     }
-    province = (world.region(seller) or "")[:2]
-    near = [packs for other, packs in others.items() if (world.region(other) or "")[:2] == province]
-    if len(near) >= least:
-        return near
-    return list(others.values()) if len(others) >= least else None
+    alike = {other for other in others if world.kind(other) == kind}
+    near = {other for other in alike if (world.region(other) or "")[:2] == province}
+    trade = {o for o in others for t in TRADES if kind in t and world.kind(o) in t}
+    for peers in (near, alike, trade):
+        if len(peers) >= least:
+            return [others[other] for other in peers]
+    return None
 
 
 def busiest(
