@@ -45,7 +45,7 @@ from trace_engine.detectors.base import (
     Verdict,
 )
 from trace_engine.events.batch import DAY
-from trace_engine.registry.licences import Licences
+from trace_engine.registry.licences import CHANGE_SPAN, Licences
 
 Int64 = npt.NDArray[np.int64]
 
@@ -115,6 +115,7 @@ class LicenceChurn(KeyedDetector[LicenceChurnParameters]):
             )
         of = view.licences
         many = np.diff(of.change_offsets) >= parameters.changes
+        many[-1] = False  # who is not registered
         rows, judged, strangers = trades_of(data, many)
         receipt = ROLE_OF[batch.kind[rows]] == RECEIVE
         actor = np.where(receipt, batch.target[rows], batch.source[rows])
@@ -174,11 +175,8 @@ def _rows(data: Slice, rows: Int64, actor: Int64, count: Int64, latest: Int64) -
 
 def _changes(of: Licences, row: Int64, day: Int64, window: int) -> tuple[Int64, Int64]:
     """Return how many changes lie in the ``window`` days up to ``day``, and the latest of them."""
-    # Days of one row ascend: row and day in one number make them one ascending list.
-    span = np.int64(2**20)
-    owner = np.repeat(np.arange(len(of.change_offsets) - 1), np.diff(of.change_offsets))
-    keys = owner * span + of.change_days
-    last = np.searchsorted(keys, row * span + day, side="right")
-    first = np.searchsorted(keys, row * span + day - window, side="right")
+    keys = row * CHANGE_SPAN + day
+    last = np.searchsorted(of.change_keys, keys, side="right")
+    first = np.searchsorted(of.change_keys, keys - window, side="right")
     latest = of.change_days[np.maximum(last, 1) - 1].astype(np.int64)
     return last - first, latest

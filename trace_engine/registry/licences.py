@@ -37,6 +37,8 @@ Offsets = npt.NDArray[np.int64]
 ALWAYS = -(2**30)  # a day before every other; room is left for adding days to it
 NEVER = 2**30  # a day after every other
 
+CHANGE_SPAN = 2**20  # more than any day
+
 SUSPENDED, CANCELLED, REVOKED = 1, 2, 3  # why an enterprise is closed
 _CLOSED = {"suspended": SUSPENDED, "cancelled": CANCELLED, "revoked": REVOKED}
 _CLOSING = {
@@ -93,6 +95,7 @@ class Licences:
     closed_why: npt.NDArray[np.int8]
     change_offsets: Offsets
     change_days: Days
+    change_keys: npt.NDArray[np.int64]  # row × CHANGE_SPAN + day: one ascending list of all
 
 
 def build_licences(
@@ -128,6 +131,7 @@ def build_licences(
         closed_why=closed[:, 3].astype(np.int8),
         change_offsets=_offsets(pairs[:, 0], n),
         change_days=pairs[:, 1].astype(np.int32),
+        change_keys=pairs[:, 0] * CHANGE_SPAN + pairs[:, 1],
     )
 
 
