@@ -40,9 +40,10 @@ SMALL: dict[str, dict[str, float]] = {
         "minimum_events": 2,
         "minimum_peers": 2,
         "sigma": 0.5,
+        "chance": 0.9,
     },
     "incomplete_scanning": {"days": 8, "settle_days": 2, "minimum_bills": 2, "minimum_due": 4},
-    "disjoint_business": {"days": 6, "customers": 1, "dealings": 2, "pause_days": 3},
+    "disjoint_business": {"days": 6, "customers": 1, "dealings": 1, "pause_days": 3},
 }
 
 

@@ -317,8 +317,17 @@ def record_tampering(history: History) -> list[RawHit]:
         theirs = [(acted(other, *closed), uploaded(other, *closed)) for other in peers]
         rates = [a / u for a, u in theirs]
         chance = max(sum(a for a, _ in theirs), 1) / sum(u for _, u in theirs)
-        spread = math.sqrt(statistics.pvariance(rates) + chance / n)
-        if k / n > statistics.fmean(rates) + p.sigma * spread:
+        mean = statistics.fmean(rates)
+        expected = n * max(mean, chance)
+        fewer = sum(math.exp(-expected) * expected**i / math.factorial(i) for i in range(k))
+        if 1 - fewer > 1e-6:  # where it is not tiny the difference is exact enough
+            by_chance = 1 - fewer if k > expected + 1 else 1.0
+        else:
+            by_chance = sum(
+                math.exp(i * math.log(expected) - expected - math.lgamma(i + 1))
+                for i in range(k, k + 100)
+            )
+        if k / n > mean + p.sigma * statistics.pstdev(rates) and by_chance <= p.chance:
             fired[actor].append((day, k))
             hits.append(hit("record_tampering", rows[0], 1000 * k / n, actor, NOBODY))
     return hits
@@ -477,7 +486,7 @@ def businesses(rows: list[Enriched], p: Any) -> list[list[Enriched]]:
         if (
             len(bought) >= p.suppliers
             and len(sold) >= p.customers
-            and len(dealings_of(mine)) >= p.dealings
+            and len(dealings_of(mine)) - len(bought | sold) >= p.dealings
         ):
             large.append(sorted(mine, key=lambda r: moment(r.event)))
 

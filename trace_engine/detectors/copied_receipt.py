@@ -277,6 +277,14 @@ def _judge_bill(
     ):
         return None
     n = len(bill)
+    span, gap = int(time.max() - time.min()), int(time.min() - shipped.max())
+    why = _FAST if (span + SECOND) * 100 < p.seconds_per_100_codes * SECOND * n else 0
+    km = float(today["km"][bill].min())
+    allowed = gap + 2 * int(today["skew"][bill[0]]) * MINUTE
+    if km >= p.min_km and km >= 0 and allowed < km / p.speed_kmh * HOUR:
+        why |= _EARLY
+    if why == 0:
+        return None
     order, starts = runs(shipped)
     ties = _log_ties(np.diff(starts)) + _log_ties(np.unique(time, return_counts=True)[1])
     if ties - math.lgamma(n + 1) > math.log(p.chance):
@@ -285,14 +293,6 @@ def _judge_bill(
     soonest = np.minimum.reduceat(time[order], starts[:-1])
     # What was shipped earlier was all received no later than the soonest of what came after.
     if (np.maximum.accumulate(latest)[:-1] > soonest[1:]).any():
-        return None
-    span, gap = int(time.max() - time.min()), int(time.min() - shipped.max())
-    why = _FAST if (span + SECOND) * 100 < p.seconds_per_100_codes * SECOND * n else 0
-    km = float(today["km"][bill].min())
-    allowed = gap + 2 * int(today["skew"][bill[0]]) * MINUTE
-    if km >= p.min_km and km >= 0 and allowed < km / p.speed_kmh * HOUR:
-        why |= _EARLY
-    if why == 0:
         return None
     return {
         "seq": today["seq"][bill],

@@ -12,7 +12,9 @@ customers, people and devices). The rest is judged for each enterprise X.
 *Dealing*: a counterparty, device, operator, direction and day of X. Look at the dealings of X on the
 days D - days + 1 to D as a graph whose nodes are its counterparties, devices and operators: a dealing
 joins those it names. A connected component is a *business* when it holds at least ``suppliers``
-enterprises X received from, at least ``customers`` it shipped to and at least ``dealings`` dealings. Two
+enterprises X received from, at least ``customers`` it shipped to and at least ``dealings`` *repeated*
+dealings: dealings beyond the first of each counterparty. (Each of those could have gone through other
+hands; counterparties dealt with once say nothing.) Two
 businesses *compete* when at least ``drugs`` drugs occur in both: divisions of one firm divide the goods,
 or share the suppliers.
 
@@ -114,8 +116,8 @@ class DisjointBusinessParameters(Parameters, frozen=True, kw_only=True):
         msgspec.Meta(
             ge=1,
             le=100_000,
-            description="Fewest dealings of a business of its own",
-            extra_json_schema={"unit": "dealings", "zh": "独立业务的最少往来次数"},
+            description="Fewest repeated dealings of a business of its own",
+            extra_json_schema={"unit": "dealings", "zh": "独立业务的最少重复往来次数"},
         ),
     ] = 10
     drugs: Annotated[
@@ -372,7 +374,7 @@ def _businesses(rows: Rows, component: Int64, p: DisjointBusinessParameters) -> 
         mine = earliest(rows, mine)
         order, starts = runs(*(rows[name][mine] for name in names))
         dealings = len(starts) - 1
-        if dealings < p.dealings:
+        if dealings - len(np.unique(rows["other_party"][mine])) < p.dealings:
             continue
         events = mine[np.sort(order[starts[:-1]])]
         first = int(rows["event_key"][events[0]])

@@ -77,6 +77,7 @@ from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES
 Int64 = npt.NDArray[np.int64]
 
 _SHARED, _FAST, _REGULAR, _AT_ONCE, _IN_AND_OUT = (1 << bit for bit in range(5))
+_ENTERPRISE_BITS = 30  # of the number of an enterprise in a pair, sign included
 _NAMES_ZH = ("设备或操作员为多家单位共用", "扫码过快", "间隔过于均匀", "多码同一时刻", "入库即售")
 _NAMES_EN = (
     "device or operator shared by enterprises",
@@ -311,9 +312,7 @@ class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
 
 
 def _links(state: State) -> LastDays:
-    return LastDays(
-        state, "link", {"day": np.int32, "instrument": np.int64, "enterprise": np.int64}
-    )
+    return LastDays(state, "link", {"day": np.int32, "pair": np.int64})
 
 
 def _fired(state: State) -> LastDays:
@@ -355,6 +354,11 @@ def _instruments(rows: Rows) -> tuple[Int64, Int64, Int64]:
     return device, operator, np.where(device >= 0, device, operator)
 
 
+def _pair(instrument: Int64, enterprise: Int64) -> Int64:
+    """Return one number for an instrument and an enterprise or group (which may be negative)."""
+    return (instrument << _ENTERPRISE_BITS) + (enterprise + (1 << (_ENTERPRISE_BITS - 1)))
+
+
 def _judge_day(
     day: int, today: Rows, state: State, p: ProxyScanningParameters
 ) -> list[tuple[Any, ...]]:
@@ -364,21 +368,13 @@ def _judge_day(
     # Groups are numbered from 0; an enterprise of none counts by itself, below -1.
     enterprise = np.where(group >= 0, group, -2 - party.astype(np.int64))
     pairs = np.unique(
-        np.concatenate(
-            [np.stack([ids, enterprise])[:, ids >= 0] for ids in (device, operator)], axis=1
-        ),
-        axis=1,
+        np.concatenate([_pair(ids, enterprise)[ids >= 0] for ids in (device, operator)])
     )
-    links.add(
-        {
-            "day": np.full(pairs.shape[1], day),
-            "instrument": pairs[0],
-            "enterprise": pairs[1],
-        }
-    )
+    links.add({"day": np.full(len(pairs), day), "pair": pairs})
     links.forget(day - p.days + 1)
     fired.forget(day - p.days + 1)
-    ids, counts = _enterprises_by_instrument(links.rows, pairs[0])
+    distinct = np.unique(links.rows["pair"])
+    ids, counts = np.unique(distinct >> _ENTERPRISE_BITS, return_counts=True)
     served = np.maximum(_count_of(device, ids, counts), _count_of(operator, ids, counts))
     usable = np.where(served <= p.most_enterprises, served, 0)
 
@@ -399,9 +395,11 @@ def _judge_day(
         mask |= _rhythm(times, p)
         count = bin(mask).count("1")
         who, what = party[mine[0]], instrument[mine[0]]
+        if count < p.signals:
+            continue
         past = fired.rows
         same = (past["party"] == who) & (past["instrument"] == what)
-        if count < p.signals or count <= int(past["count"][same].max(initial=0)):
+        if count <= int(past["count"][same].max(initial=0)):
             continue
         fired.add(
             {
@@ -427,13 +425,6 @@ def _judge_day(
     return found
 
 
-def _enterprises_by_instrument(links: Rows, asked: Int64) -> tuple[Int64, Int64]:
-    """Return the instruments ``asked`` and at how many unrelated enterprises each worked."""
-    mine = np.isin(links["instrument"], asked)
-    pairs = np.unique(np.stack([links["instrument"][mine], links["enterprise"][mine]]), axis=1)
-    return np.unique(pairs[0], return_counts=True)
-
-
 def _count_of(instrument: Int64, ids: Int64, counts: Int64) -> Int64:
     """Return the count of each instrument, 0 for none (-1)."""
     if len(ids) == 0:
@@ -449,6 +440,9 @@ def _scan_times(today: Rows, scans: Int64) -> Int64:
     bill, time = today["bill"][scans], today["time"][scans]
     if 2 * int(np.count_nonzero(precise(time))) < len(time):
         return np.empty(0, np.int64)
+    in_order: Int64 = np.sort(time)
+    if (in_order[1:] != in_order[:-1]).all():
+        return in_order
     order, starts = runs(bill, time)
     first, last = order[starts[:-1]], order[starts[1:] - 1]
     # Bills with one time have one run of (bill, time).

@@ -24,14 +24,16 @@ days D - days to D - 1, each with the rate of its acts and events on them. With 
 and p is max(their acts, 1) / their events, all together.
 
 *Fires* when k >= ``minimum_acts``, k is at least twice as high as at any firing of X on the ``days``
-days before, and rate > mu + ``sigma`` × sqrt(s² + p / n): what chance alone gives an enterprise of few
-events is part of the yardstick. observed = rate, threshold = that limit, both in acts per 1000 events.
-The act of D with the smallest (time, event key) leads; the latest others of the window are related (at
-most 16). Subject X; no counterparty. Severity 0.4 + 0.05 × (k - ``minimum_acts``), at most 0.9.
+days before, rate > mu + ``sigma`` × s, and chance does not explain it: a Poisson variable of mean
+n × max(mu, p) reaches k with a probability of at most ``chance``. observed = rate, threshold = mu +
+``sigma`` × s, both in acts per 1000 events. The act of D with the smallest (time, event key) leads; the
+latest others of the window are related (at most 16). Subject X; no counterparty. Severity 0.4 + 0.05 ×
+(k - ``minimum_acts``), at most 0.9.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -99,6 +101,15 @@ class RecordTamperingParameters(Parameters, frozen=True, kw_only=True):
             extra_json_schema={"unit": "days", "zh": "统计天数"},
         ),
     ] = 30
+    chance: Annotated[
+        float,
+        msgspec.Meta(
+            gt=0.0,
+            le=1.0,
+            description="Highest probability that chance alone gives so many acts",
+            extra_json_schema={"unit": "probability", "zh": "行为次数纯属偶然的最大概率"},
+        ),
+    ] = 1e-9
     minimum_acts: Annotated[
         int,
         msgspec.Meta(
@@ -162,7 +173,7 @@ class RecordTampering(KeyedDetector[RecordTamperingParameters]):
     false_positives: ClassVar[str] = (
         "Mistakes put right at once (correction_hours), a system that was down and catches up (what "
         "is recorded on one day is one act), one big bill taken back (one act), small samples "
-        "(minimum_acts, and chance is part of the limit), types of enterprises that void more than "
+        "(minimum_acts, chance), types of enterprises that void more than "
         "others (peers are of one type). Edits that keep their event id never reach this rule: they "
         "are rejected as conflicts and counted there."
     )
@@ -383,9 +394,9 @@ def _judge_day(
             peers = yardstick.of(actor)
             if peers is None:
                 continue
-            mean, deviation, chance, count = peers
-            limit = mean + p.sigma * float(np.sqrt(deviation**2 + chance / n))
-            if k / n <= limit:
+            mean, deviation, common, count = peers
+            limit = mean + p.sigma * deviation
+            if k / n <= limit or _chance_of(k, n * max(mean, common)) > p.chance:
                 continue
             fired.add({"day": np.array([day]), "actor": np.array([actor]), "acts": np.array([k])})
             mine = earliest(acts, np.flatnonzero(acts["actor"] == actor))
@@ -403,6 +414,20 @@ def _judge_day(
 def _highest(fired: Rows, actor: int) -> int:
     """Return the most acts with which an actor fired lately."""
     return int(fired["acts"][fired["actor"] == actor].max(initial=0))
+
+
+def _chance_of(count: int, mean: float) -> float:
+    """Return the probability that a Poisson variable reaches ``count``."""
+    if count > mean + 1:
+        # Term by term from ``count`` on: each is smaller than the one before.
+        term = math.exp(count * math.log(mean) - mean - math.lgamma(count + 1))
+        total = 0.0
+        while term > total * 1e-12:
+            total += term
+            count += 1
+            term *= mean / count
+        return total
+    return 1.0
 
 
 class _Yardstick:

@@ -31,13 +31,15 @@ def proxy_scanning(scene: Scene, seller: int, cases: int) -> None:
     for _ in range(cases):
         start, others = desk.day(75), [desk.found(PHARMACY) for _ in range(2)]
         device, drug = device_of(others[0], 9), desk.drug(RETAIL)
+        ready = start
         for other in others:
             few = desk.codes(drug, 1)
-            day, batch = desk.supply(few, drug, other, start - desk.number(0, 2))
+            day, batch = desk.supply(few, drug, other, start)
             desk.sell(few, other, _till(desk, day + 1), batch, device=device)
+            ready = max(ready, day + 1)
         codes = desk.codes(drug, 2 * desk.number(24, 40))[::2]  # no serials in a row
         day, batch = desk.supply(codes, drug, seller, start)
-        time, events = _till(desk, day + desk.number(3, 7)), []
+        time, events = _till(desk, max(day, ready) + desk.number(1, 5)), []
         for i, code in enumerate(codes):
             events += desk.sell([code], seller, time + i // 8, batch, device=device)
         truth.add("proxy_scanning", [(seller, SUBJECT)], codes, events)
