@@ -90,6 +90,43 @@ def test_closings_after_weeks_of_trade() -> None:
     assert dumps >= 5  # the histories do reach it
 
 
+def sent_out_by_others(r: random.Random) -> tuple[dict[str, list[Row]], list[Row]]:
+    """Return a registry of ten firms in two cities, and sales that one uploads for others."""
+    firms = [f"F{i}" for i in range(10)]
+    enterprises: list[Row] = [
+        {
+            "enterprise_id": firm,
+            "type": r.choice(("wholesaler", "wholesaler", "pharmacy", "logistics")),
+            "licence_no": f"京{'DA' if r.random() < 0.5 else 'AA'}010000{number}",
+            "region": r.choice(("110101", "310101", "440103", None)),
+            "group_id": r.choice((None, None, None, None, "G")),
+            "warehouse_regions": r.choice((None, None, None, "110101", "310101")),
+        }
+        for number, firm in enumerate(firms)
+    ]
+    rows: list[Row] = [
+        {
+            "event_id": f"E{number}",
+            "event_time": f"{day_text(BEGIN + r.randrange(60))} {r.choice(('00:00', '09:30'))}",
+            "event_type": "retail_sale",
+            "code": f"8100001{number:013d}",
+            "actor_id": r.choice(firms[:3]),
+            "from_id": r.choice((*firms, "F99")),
+        }
+        for number in range(60)
+    ]
+    return {"enterprises": enterprises}, rows
+
+
+def test_goods_of_many_sent_out_by_one() -> None:
+    fired = 0
+    for seed in range(25):
+        engine, plain = both(*sent_out_by_others(random.Random(seed)))
+        assert engine == plain, seed
+        fired += sum(hit[0] == "shared_warehouse" for hit in engine)
+    assert fired >= 5
+
+
 def skipped(engine: Engine, detector: str) -> dict[str, int]:
     coverage: Coverage = engine.coverage
     return dict(coverage.skipped[detector])
@@ -118,6 +155,7 @@ PHARMACY: Row = {"enterprise_id": "P", "type": "pharmacy", "region": "370102"}
                 "unreported_channel": {"no_shop_register": 1},
                 "territory_breach": {"no_territories": 1},
                 "pre_closure_dump": {"no_registry": 1},
+                "shared_warehouse": {"no_registry": 1},
             },
         ),
         (

@@ -501,11 +501,55 @@ def in_a_group_with(world: World, party: str, other: str | None) -> bool:
     return grouped and one_group(world, party, other)
 
 
+# ---------------------------------------------------------------- whose goods are sent out
+
+
+def cities(places: Iterable[str]) -> set[int]:
+    regions = load_regions()
+    return {int(regions.city[regions.index(place)]) for place in places}
+
+
+def shared_warehouse(history: History) -> list[RawHit]:
+    world, p = history.world, history.p("shared_warehouse")
+    sent: defaultdict[tuple[str, int], list[Event]] = defaultdict(list)
+    for row in history if world.enterprises else ():
+        event = row.event
+        actor, giver = event.actor, event.giver
+        if event.role not in (Role.SHIP, Role.PERSON_SALE) or giver in (None, actor):
+            continue
+        assert giver is not None
+        home = world.region(actor)
+        if (
+            world.known(actor)
+            and world.known(giver)
+            and home is not None
+            and not one_group(world, actor, giver)
+            and world.kind(actor) not in ("platform", "logistics")
+            and not cities([home]) & cities(premises(world, giver))
+        ):
+            sent[actor, event.day].append(event)
+    told: dict[str, int] = {}
+    hits = []
+    for actor, day in sorted(sent, key=lambda key: key[1]):
+        principals = {
+            event.giver
+            for (other, then), events in sent.items()
+            for event in events
+            if other == actor and day - p.window_days < then <= day
+        }
+        if len(principals) >= p.principals and len(principals) > told.get(actor, 0):
+            told[actor] = len(principals)
+            lead = min(sent[actor, day], key=lambda event: (event.time, event.key))
+            hits.append(raw("shared_warehouse", Wrong((), lead, actor, None), len(principals)))
+    return hits
+
+
 DETECTORS = {
     "licence_churn": licence_churn,
     "licence_invalid": licence_invalid,
     "pre_closure_dump": pre_closure_dump,
     "scope_breach": scope_breach,
+    "shared_warehouse": shared_warehouse,
     "territory_breach": territory_breach,
     "unreported_channel": unreported_channel,
 }

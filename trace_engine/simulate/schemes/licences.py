@@ -206,6 +206,28 @@ def pre_closure_dump(scene: Scene, who: int, cases: int) -> None:
         truth.add("pre_closure_dump", [(firm, SUBJECT)], rest, events, status)
 
 
+def shared_warehouse(scene: Scene, who: int, cases: int) -> None:
+    """A trader stores for six shops of other cities, none of which put its warehouse on record."""
+    desk, truth = scene.desk, scene.truth
+    m = desk.market
+    for keeper in _each(scene, who, cases):
+        start = desk.day(50)
+        drug = desk.drug(RETAIL)
+        stored: list[int] = []
+        events: list[Event] = []
+        for _ in range(6):
+            shop = desk.found(PHARMACY)
+            while m.city[shop] == m.city[keeper]:
+                shop = desk.found(PHARMACY)
+            codes = desk.codes(drug, desk.number(1, 2))
+            day, batch = desk.supply(codes, drug, shop, start)
+            # Distances differ: all sales lie within the three weeks after the last delivery.
+            time = desk.till(max(day + 1, start + 18 + desk.number(0, 12)))
+            events += desk.sell(codes, shop, time, batch, actor=keeper)
+            stored += codes
+        truth.add("shared_warehouse", [(keeper, SUBJECT)], stored, events)
+
+
 SCHEMES: tuple[SchemeKind, ...] = (
     SchemeKind(licence_invalid, ("licence_invalid",), By.NEWCOMER, _SHOP),
     SchemeKind(forged_licence, ("licence_invalid",), By.NEWCOMER, _TRADER, most_cases=1),
@@ -213,6 +235,9 @@ SCHEMES: tuple[SchemeKind, ...] = (
     SchemeKind(retail_by_distributor, ("scope_breach",), By.NEWCOMER, _TRADER),
     SchemeKind(unreported_channel, ("unreported_channel",), By.ONLINE),
     SchemeKind(territory_breach, ("territory_breach",), By.DISTRIBUTOR, most_cases=3),
+    SchemeKind(
+        shared_warehouse, ("shared_warehouse",), By.NEWCOMER, _TRADER, rows=60, most_cases=3
+    ),
     SchemeKind(licence_churn, ("licence_churn",), By.NEWCOMER, _TRADER),
     SchemeKind(
         pre_closure_dump, ("pre_closure_dump",), By.NEWCOMER, _TRADER, rows=400, most_cases=1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trace_engine.events.kinds import EventKind as K
+from trace_engine.simulate.cities import CITIES
 from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.market import (
     ONLINE,
@@ -57,7 +58,7 @@ def orderly_closing(desk: Desk, truth: Truth) -> None:
     shops = m.members(PHARMACY)
     near = shops[(m.province[shops] == m.province[firm]) & (m.shop_of[shops] < 0)]
     buyer = desk.pick(near if len(near) else shops)
-    codes = desk.codes(drug, 60)
+    every = codes = desk.codes(drug, 60)
     batch = desk.batch(drug, begin - 5)
     desk.commission(codes, batch)
     day = desk.deliver(codes, maker, firm, begin - 6, batch, desk.price(drug, 1.0))
@@ -76,7 +77,7 @@ def orderly_closing(desk: Desk, truth: Truth) -> None:
         codes, firm, maker, desk.office(arrival), batch, cost, kind=K.RETURN_RECEIPT
     )
     m.papers[firm] = {"status": "cancelled", "status_date": _date(closing)}
-    truth.add_benign("orderly_closing", codes, uids(events))
+    truth.add_benign("orderly_closing", every, uids(events))
 
 
 def relocation(desk: Desk, truth: Truth) -> None:
@@ -146,11 +147,30 @@ def posted_out_of_territory(desk: Desk, truth: Truth) -> None:
     truth.add_benign("posted_out_of_territory", codes, uids(events))
 
 
+def registered_third_party_warehouse(desk: Desk, truth: Truth) -> None:
+    """A trader stores for six shops of other cities, each of which has the warehouse on record."""
+    m, keeper = desk.market, desk.found(WHOLESALER)
+    start, drug = desk.day(50), desk.drug(RETAIL)
+    here = CITIES[int(m.city[keeper])].code
+    stored: list[int] = []
+    events: list[Event] = []
+    for _ in range(6):
+        shop = desk.found(PHARMACY)
+        m.papers[shop] = {"warehouse_regions": f"{CITIES[int(m.city[shop])].code};{here}"}
+        codes = desk.codes(drug, 1)
+        day, batch = desk.supply(codes, drug, shop, start)
+        time = desk.till(day + desk.number(1, 12))
+        events += desk.sell(codes, shop, time, batch, actor=keeper)
+        stored += codes
+    truth.add_benign("registered_third_party_warehouse", stored, uids(events))
+
+
 TWINS: tuple[TwinKind, ...] = (
     TwinKind(renewed_licence),
     TwinKind(later_licence),
     TwinKind(orderly_closing, rows=300),
     TwinKind(relocation),
+    TwinKind(registered_third_party_warehouse, rows=40),
     TwinKind(newly_opened_shop),
     TwinKind(class_b_counter),
     TwinKind(posted_out_of_territory, rows=40),
