@@ -15,7 +15,7 @@ from tests.simulate.conftest import World, drug_of, read_csv
 from trace_engine.simulate import simulate
 from trace_engine.simulate.planting import scheme_kinds, twin_kinds
 from trace_engine.simulate.plugins import gather
-from trace_engine.simulate.schemes.cast import SchemeKind
+from trace_engine.simulate.schemes.cast import By, SchemeKind
 
 VIOLATIONS = {
     "repeated_transfer", "cross_region_resale", "rapid_turnover", "ownership_cycle",
@@ -94,15 +94,19 @@ def test_truth_refers_to_rows_that_exist(world: World) -> None:
 
 
 def test_guilt_is_that_of_subjects_of_violations(world: World) -> None:
+    kinds = scheme_kinds()
+    blamed = {d for k in kinds if k.by is not By.NOBODY for d in k.detectors}
+    nobodys = {d for k in kinds if k.by is By.NOBODY for d in k.detectors} - blamed
+    assert nobodys >= QUALITY
     subjects = {
         s["seller_id"]
         for s in world.schemes
-        if s["role"] == "subject" and s["detector"] in VIOLATIONS
+        if s["role"] == "subject" and s["detector"] not in nobodys
     }
     guilty = {s["seller_id"] for s in world.sellers if s["guilty"] == "true"}
     assert guilty == subjects
     assert len(guilty) == world.summary.guilty_sellers
-    assert 0.01 <= len(guilty) / len(world.sellers) <= 0.035
+    assert 0.01 <= len(guilty) / len(world.sellers) <= 0.15  # nearer to 0.02 in big ones
     honest = {r["from_id"] for r in world.events if r["code"] not in world.touched}
     assert len(guilty & honest) >= 0.4 * len(guilty)  # many trade honestly, too
 

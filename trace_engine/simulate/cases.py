@@ -33,9 +33,9 @@ from trace_engine.simulate.flows import (
 from trace_engine.simulate.market import DAY, Ints, Market
 from trace_engine.simulate.rows import CASE, NONE, OUTER, Rows
 
-AGGREGATED = 0.0  # share of consignments whose whole cases travel as such
+AGGREGATED = 0.2  # share of consignments whose whole cases travel as such
 OPENED_ON_ARRIVAL = 0.25  # of these: received pack by pack by the first distributor
-REPLACED = 0.0  # share of packs that get a new code at the first distributor
+REPLACED = 0.0005  # share of packs that get a new code at the first distributor
 
 Mask = npt.NDArray[np.bool_]
 Table = tuple[Rows, npt.NDArray[np.int8], npt.NDArray[np.int32]]  # rows, step and pack of each

@@ -165,6 +165,8 @@ def _cases(hand: list[SchemeKind], sellers: int, rng: np.random.Generator) -> li
     """Return how many cases of each kind in its hand a culprit commits."""
     if hand and hand[0].by is By.NOBODY:
         total = max(FEWEST_CASES, sellers // 100)
+    elif hand and hand[0].by is By.NEWCOMER:
+        total = FEWEST_CASES  # often each an enterprise of its own
     else:
         total = int(np.clip(np.exp(rng.normal(np.log(MEDIAN_CASES), 0.7)), 5, 40))
     total = max(total, FEWEST_CASES * len(hand))
