@@ -1,6 +1,9 @@
-"""Which things belong together: connected by pairs, strongly connected, and communities."""
+"""Which things belong together: connected by pairs or shared values, or strongly connected."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,3 +91,56 @@ def by_smallest_member(component: npt.NDArray[np.integer]) -> Int32:
     number = np.empty(len(first), np.int32)
     number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
     return number[inverse]
+
+
+@kernel
+def _root(parent: Int32, x: int) -> int:
+    """Return the smallest member of the set of ``x``, shortening the way to it."""
+    while parent[x] != x:
+        parent[x] = parent[parent[x]]
+        x = parent[x]
+    return x
+
+
+@kernel
+def _unite(parent: Int32, first: Int32, second: Int32) -> None:
+    """Join the sets of each pair; the smaller root becomes the root of both."""
+    for i in range(len(first)):
+        a, b = _root(parent, first[i]), _root(parent, second[i])
+        if a < b:
+            parent[b] = a
+        elif b < a:
+            parent[a] = b
+    for x in range(len(parent)):
+        parent[x] = _root(parent, x)
+
+
+def connected(first: npt.ArrayLike, second: npt.ArrayLike, count: int) -> Int32:
+    """Return the connected component of each of ``count`` things, shape ``(count,)``.
+
+    ``first[i]`` and ``second[i]`` (numbers below ``count``) belong together. Components are
+    numbered by their smallest members, from 0 on, so the order of the pairs does not matter.
+    """
+    parent = np.arange(count, dtype=np.int32)
+    _unite(parent, np.asarray(first, np.int32), np.asarray(second, np.int32))
+    return by_smallest_member(parent)
+
+
+def connected_by_keys(
+    columns: Sequence[npt.NDArray[Any]], missing: Sequence[Any] | None = None
+) -> Int32:
+    """Return the components of things that share a value in any of several columns.
+
+    Each column has shape ``(n,)`` (texts or numbers): a controller, a telephone, an address. Equal
+    values of one column join; ``missing[j]`` of column j joins nothing.
+    """
+    count = len(columns[0]) if columns else 0
+    first, second = [], []
+    for j, column in enumerate(columns):
+        _, leader, inverse = np.unique(column, return_index=True, return_inverse=True)
+        stated = np.ones(count, np.bool_) if missing is None else column != missing[j]
+        first.append(np.flatnonzero(stated))
+        second.append(leader[inverse[stated]])
+    if not columns:
+        return np.empty(0, np.int32)
+    return connected(np.concatenate(first), np.concatenate(second), count)
