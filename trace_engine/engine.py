@@ -31,11 +31,11 @@ from trace_engine.detectors.base import (
     Family,
     Hits,
     KeyedDetector,
+    LookUp,
     Rows,
     Slice,
     State,
     Verdict,
-    in_order,
 )
 from trace_engine.detectors.registry import detector_classes
 from trace_engine.events.batch import DAY, EventBatch, Vocabulary
@@ -353,13 +353,15 @@ class Engine:
         if self.keep_hits:
             self.kept_rows[detector.id].append(rows)
         if isinstance(detector, ClueDetector):
-            clues = self.clues(detector, list(data.hits.items()))
+            clues = self.clues(detector, list(data.hits.items()), data.look_up)
             clues["time"] = np.maximum(clues["time"], data.first_day * DAY)
-            rows = in_order([rows, clues])
+            rows = {name: np.concatenate([rows[name], clues[name]]) for name in rows}
         verdict.hits = detector.advance(rows, self.states[detector.id], parameters, data.last_day)
         return verdict
 
-    def clues(self, detector: ClueDetector[Any], hits: list[tuple[str, Hits]]) -> Rows:
+    def clues(
+        self, detector: ClueDetector[Any], hits: list[tuple[str, Hits]], look_up: LookUp
+    ) -> Rows:
         """Return the rows a detector selects of what others found: suspected violations that stand."""
         found = [
             (name, standing(some, self.data_begin or 0))
@@ -367,7 +369,7 @@ class Engine:
             if self.detectors[name].family == Family.SUSPECTED_VIOLATION
             and not self.detectors[name].after_others
         ]
-        return detector.select_clues(found, self.detectors, self.log.columns, self.view)
+        return detector.select_clues(found, self.detectors, look_up, self.view)
 
     def parameters(self, detector: AnyDetector, day: int) -> Any:
         """Return a detector's parameters in force on ``day``."""

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.events.batch import OPTIONAL_COLUMNS
 from trace_engine.events.kinds import INFO, EventKind, Role
 
 if TYPE_CHECKING:
@@ -160,9 +161,21 @@ class Slice:
 
         Each past slice asked costs a look: ask for few and all at once.
         """
-        if self.log is None:
-            return {name: getattr(self.batch, name)[seqs - self.seq_base] for name in names}
+        if self.log is None or len(seqs) == 0 or int(seqs.min()) >= self.seq_base:
+            return {name: self._column(name)[seqs - self.seq_base] for name in names}
         return self.log.columns(names, seqs)
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        if name == "previous":
+            return self.custody.previous
+        found = self.batch.optional.get(name)
+        if found is not None:
+            return found
+        if name in OPTIONAL_COLUMNS:
+            dtype, missing = OPTIONAL_COLUMNS[name]
+            return np.full(len(self.batch), missing, dtype)
+        column: npt.NDArray[Any] = getattr(self.batch, name)
+        return column
 
     @property
     def seq(self) -> Int64:

@@ -69,7 +69,7 @@ _COLUMNS: dict[str, Any] = {
 def add_givers(
     source: npt.NDArray[np.int32], counts: Int64, first: npt.NDArray[np.int32], start: int
 ) -> None:
-    """Count events by giver, and note the row of the first; ``first`` -1 where there was none."""
+    """Count events by giver, and note the row of the first (``first`` is left where none was)."""
     for i in range(source.shape[0]):
         giver = source[i]
         if giver >= 0:
@@ -139,34 +139,36 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
         "Mostly: {kinds_en}."
     )
 
+    def __init__(self) -> None:
+        self._catalogue: dict[int, Detector[Any]] = {}  # by hash of the id
+
     def select(self, data: Slice, parameters: ClueConcentrationParameters) -> tuple[Rows, Verdict]:
-        """Return one row a giver and day: how many events it gave."""
+        """Return one row a giver and month of the slice: how many events it gave."""
         batch = data.batch
         parties = len(data.registry.party_type)
-        cuts = np.flatnonzero(np.diff(batch.time // DAY)) + 1
-        bounds = [0, *cuts.tolist(), len(batch)] if len(batch) else [0]
-        rows, events = [], []
-        for start, stop in pairwise(bounds):
-            counts, first = np.zeros(parties, np.int64), np.full(parties, -1, np.int32)
+        months = np.arange(_month_of(data.first_day) + 1, _month_of(data.last_day) + 1)
+        starts = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+        cuts = np.searchsorted(batch.time, starts * DAY).tolist()
+        rows, events = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for start, stop in pairwise([0, *cuts, len(batch)]):
+            counts, first = np.zeros(parties, np.int64), np.empty(parties, np.int32)
             add_givers(batch.source[start:stop], counts, first, start)
             givers = np.flatnonzero(counts)
             rows.append(first[givers].astype(np.int64))
             events.append(counts[givers])
-        row = np.concatenate(rows) if rows else np.empty(0, np.int64)
+        row = np.concatenate(rows)
+        source = batch.source[row]
         packed = _rows(
             seq=data.seq_base + row,
             time=batch.time[row] // DAY * DAY,
             event_key=batch.event_key[row],
-            source=batch.source[row],
-            type=data.registry.party_type[batch.source[row]],
-            events=np.concatenate(events) if events else np.empty(0, np.int64),
+            source=source,
+            type=data.registry.party_type[source],
+            events=np.concatenate(events),
         )
         judged = int(packed["events"].sum())
         missing = len(data) - judged
         return packed, Verdict(judged=judged, skipped={"no_giver": missing} if missing else {})
-
-    def __init__(self) -> None:
-        self._catalogue: dict[int, Detector[Any]] = {}  # by hash of the id
 
     def select_clues(
         self,
@@ -325,6 +327,11 @@ def _part(rows: Mapping[str, Any], which: npt.NDArray[Any]) -> Rows:
     return {name: rows[name][which] for name in _COLUMNS}
 
 
+def _month_of(day: int) -> int:
+    """Return months since 1970-01 of a day."""
+    return int(np.datetime64(day, "D").astype("datetime64[M]").astype(np.int64))
+
+
 def _month(time: Int64) -> Int64:
     """Return months since 1970-01 of times."""
     return (time // DAY).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
@@ -338,13 +345,15 @@ def _add_exposure(rows: Rows, state: State) -> None:
     if size > len(state["types"]):
         state["types"] = _grown(state["types"], 2 * size)
     state["types"][rows["source"]] = rows["type"]
-    month = _month(rows["time"])
-    for one in np.unique(month).tolist():
-        mine = month == one
+    first, last = (
+        _month_of(int(day)) for day in (rows["time"].min() // DAY, rows["time"].max() // DAY)
+    )
+    month = _month(rows["time"]) if first != last else None
+    for one in range(first, last + 1):
+        mine = slice(None) if month is None else month == one
         name = f"events{one}"
-        before = _grown(state.get(name, np.empty(0, np.int64)), len(state["types"]))
-        more = np.bincount(rows["source"][mine], rows["events"][mine], len(before))
-        state[name] = before + more.astype(np.int64)
+        state[name] = _grown(state.get(name, np.empty(0, np.int64)), len(state["types"]))
+        np.add.at(state[name], rows["source"][mine], rows["events"][mine])
 
 
 def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
