@@ -87,7 +87,14 @@ def make_registry(r: random.Random) -> tuple[tuple[Row, ...], tuple[Row, ...], t
             "pack_spec": "2支/盒",
             "approval_no": r.choice(("国药准字H10900001", "国药准字H10900002", None)),
             "classes": r.choice(
-                ("rx;injection", "rx;high_value", "otc_b", "rx;psychotropic_2", "rx;psychotropic_1")
+                (
+                    "rx;injection",
+                    "rx;high_value",
+                    "rx;cold_chain",
+                    "otc_b",
+                    "rx;psychotropic_2",
+                    "rx;psychotropic_1",
+                )
             ),
         },
     )
@@ -210,6 +217,17 @@ def _attributes(r: random.Random, row: Row) -> Row:
             row["order_code"] = r.choice(("O1", "O2"))
         if r.random() < 0.3:
             row["platform_id"], row["shop_id"] = "T1", "S1"
+        if r.random() < 0.5:
+            row["rx_no"] = r.choice(("R1", "R2", "R3"))
+            row["doctor_id"] = r.choice((None, "D1", "D2"))
+        for name, values in (
+            ("pharmacist_id", "A"), ("contact_id", "KL"), ("address_id", "MN"),
+            ("buyer_device_id", "VW"),
+        ):  # fmt: skip
+            if r.random() < 0.2:
+                row[name] = r.choice(values)
+    if r.random() < 0.2:
+        row["temperature"] = r.choice((-20.0, 1.0, 5.0, 5.0, 9.5))
     return row
 
 
