@@ -16,7 +16,7 @@ from trace_engine.simulate.market import (
     LicenceChange,
 )
 from trace_engine.simulate.truth import Truth
-from trace_engine.simulate.twins.common import TwinKind, uids
+from trace_engine.simulate.twins.common import TwinKind, pharmacy, uids
 
 
 def _date(day: int) -> str:
@@ -52,12 +52,10 @@ def later_licence(desk: Desk, truth: Truth) -> None:
 
 def orderly_closing(desk: Desk, truth: Truth) -> None:
     """A trader sells as always until it gives its stock back to the maker, and then closes."""
-    m, firm = desk.market, desk.found(WHOLESALER)
+    m, buyer = desk.market, pharmacy(desk)
+    firm = desk.found(WHOLESALER, int(m.province[buyer]))
     drug = desk.drug(RETAIL)
     maker, begin = int(m.drug_holder[drug]), m.first_day + 8
-    shops = m.members(PHARMACY)
-    near = shops[(m.province[shops] == m.province[firm]) & (m.shop_of[shops] < 0)]
-    buyer = desk.pick(near if len(near) else shops)
     every = codes = desk.codes(drug, 60)
     batch = desk.batch(drug, begin - 5)
     desk.commission(codes, batch)
