@@ -108,6 +108,7 @@ class Aggregation:
         links: list[Link] = []
         parent: str | None = None
         opener: Event | None = None
+        rejoins: tuple[str, Event] | None = None  # left, but follows from this event on
 
         def close(until: int | None) -> None:
             nonlocal parent, opener
@@ -121,6 +122,9 @@ class Aggregation:
             parent, opener = where, event
 
         for event in sorted(self.own.get(code, []), key=step_of):
+            if rejoins is not None and rejoins[1].time < event.time:
+                opened(*rejoins)
+                rejoins = None
             if parent is not None and opener is not None:
                 emptied = self.emptied(parent, opener)
                 if emptied is not None and emptied.time < event.time:
@@ -134,6 +138,8 @@ class Aggregation:
                     close(end_of(event))
                 if parent is None:
                     opened(str(event.parent), event)
+            if states_parent(event) or event.role in ENDS or event.role in MOVEMENTS:
+                rejoins = None
             if parent is None:
                 continue
             taken_out = event.kind == EventKind.UNPACK and event.parent == parent
@@ -142,8 +148,12 @@ class Aggregation:
                 and not states_parent(event)
                 and not self.goes_along(event, parent, levels - 1)
             )
+            if left:
+                rejoins = self.followed_by(event, parent, levels - 1)
             if event.role in ENDS or taken_out or left:
                 close(end_of(event))
+        if rejoins is not None:
+            opened(*rejoins)
         if parent is not None and opener is not None:
             emptied = self.emptied(parent, opener)
             close(None if emptied is None else end_of(emptied))
@@ -180,8 +190,18 @@ class Aggregation:
         moves = [other for other in story if other.role in MOVEMENTS]
         near = [other for other in moves if other.day == event.day]
         near += [other for other in moves if other.day < event.day][-1:]
-        near += [other for other in moves if other.day > event.day][:1]
         return any(other.receiver == event.receiver for other in near)
+
+    def followed_by(self, event: Event, parent: str, levels: int) -> tuple[str, Event] | None:
+        """Return the parent and its next movement, if that goes where ``event`` went."""
+        later = [
+            other
+            for other in self.story(parent, levels)
+            if other.role in MOVEMENTS and other.day > event.day
+        ]
+        if later and event.receiver is not None and later[0].receiver == event.receiver:
+            return parent, later[0]
+        return None
 
     # ------------------------------------------------------------ stories
 
@@ -205,11 +225,6 @@ class Aggregation:
                     for event in self.story(successor.code, levels - 1):
                         if link.meets(event) and end_of(event) >= successor.time:
                             borrowed[id(event)] = event
-            for event in own:
-                if replaces(event):
-                    for old in self.story(str(event.parent), levels - 1):
-                        if old.time <= end_of(event):
-                            borrowed[id(old)] = old
         sold = {(e.giver, e.day) for e in own if e.role == Role.PERSON_SALE}
         lent = [
             event
@@ -222,8 +237,23 @@ class Aggregation:
 
     def borrowed(self, code: str) -> list[Event]:
         """Return what the code borrows, its death by replacement among it."""
-        found = [event for event in self.story(code) if event.code != code]
-        return found + self.deaths.get(code, [])  # type: ignore[operator]
+        found = {id(event): event for event in self.story(code)}
+        for event in self.inherited(code, LEVELS):
+            found[id(event)] = event
+        lent = [event for event in found.values() if event.code != code]
+        return lent + self.deaths.get(code, [])  # type: ignore[operator]
+
+    def inherited(self, code: str, times: int) -> list[Event]:
+        """Return what the code went through under its old name, ``times`` replacements back."""
+        own = self.own.get(code, [])
+        found = []
+        for event in own:
+            known = any(e.role != Role.NONE and e.day < event.day for e in own)
+            if times > 0 and replaces(event) and not known:
+                old = str(event.parent)
+                before = self.story(old) + self.inherited(old, times - 1)
+                found += [e for e in before if e.time <= end_of(event)]
+        return found
 
     # ------------------------------------------------------------ two levels, one movement
 
@@ -260,7 +290,7 @@ class Aggregation:
             and world.related(other.receiver, party)
             for link in self.links(code)
             if link.meets(event)
-            for other in self.story(link.parent, LEVELS - 1)
+            for other in self.story(link.parent)
         )
 
 

@@ -66,9 +66,11 @@ RESULT = record(
 )
 
 _BY_KIND = sorted(KINDS, key=lambda k: k.kind)
-_ROLE = np.array([k.role for k in _BY_KIND], np.uint8)
-_PHYSICAL = np.array([k.physical for k in _BY_KIND], np.bool_)
-_CODELESS = np.array([k.kind in CODELESS for k in _BY_KIND], np.bool_)
+# One kind more than there are: the death of a code that another replaced, at no place.
+DEATH = len(_BY_KIND)
+_ROLE = np.array([*(k.role for k in _BY_KIND), Role.DESTROY], np.uint8)
+_PHYSICAL = np.array([*(k.physical for k in _BY_KIND), False], np.bool_)
+_CODELESS = np.array([*(k.kind in CODELESS for k in _BY_KIND), False], np.bool_)
 _DIRECT_KIND = int(EventKind.DIRECT_SHIPMENT)
 _INCOMING = np.zeros(len(Role), np.bool_)
 _INCOMING[

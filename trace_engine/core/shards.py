@@ -12,6 +12,7 @@ import numpy.typing as npt
 from trace_engine.core.codetable import EPOCH_2000, SHARDS, CodeTable, place_in_shards
 from trace_engine.core.movements import WAITING, Settings
 from trace_engine.core.ordering import Late, run_shard
+from trace_engine.core.packages import PackageTable
 from trace_engine.core.packing import EVENT, RESULT, Columns, Reference, pack, unpack
 from trace_engine.core.records import Records
 from trace_engine.core.signals import Custody, Overdue
@@ -63,8 +64,8 @@ class WaitingHops:
         return self.records[int(self.bounds[0]) : int(self.bounds[1])]
 
     def replace(self, entries: Records) -> None:
-        """Hold exactly ``entries``, ordered by day, then log number."""
-        ordered = entries[np.lexsort((entries["seq"], entries["day"]))]
+        """Hold exactly ``entries``, ordered by day."""
+        ordered = entries[np.argsort(entries["day"], kind="stable")]
         self.records = np.concatenate([ordered, np.empty(1 << 10, WAITING)])
         self.bounds[:] = (0, len(ordered))
 
@@ -106,6 +107,7 @@ class CodeShards:
 
     def __init__(self) -> None:
         self.shards = [Shard() for _ in range(SHARDS)]
+        self.packages = PackageTable()  # which code was ever in which other
 
     def __len__(self) -> int:
         return sum(len(s.table) for s in self.shards)
@@ -114,7 +116,8 @@ class CodeShards:
     def nbytes(self) -> int:
         """Bytes in use by tables and queues."""
         waiting = sum(len(s.shipments) + len(s.receipts) for s in self.shards)
-        return sum(s.table.nbytes for s in self.shards) + WAITING.itemsize * waiting
+        tables = sum(s.table.nbytes for s in self.shards) + self.packages.nbytes
+        return tables + WAITING.itemsize * waiting
 
     def step(
         self,
