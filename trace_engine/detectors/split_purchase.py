@@ -11,8 +11,8 @@ one stated buyer, or state one contact, device or address; and through others. N
 
 * a contact, device or address that on the ``reference_days`` days before the day judged more than
   ``household`` buyers used for other drugs (sales that are not restricted): a nursing home, a school;
-* an address that more than ``household`` buyers state among the sales looked at: a dormitory. (Those
-  who buy for one another there share a telephone or a device as well.)
+* an address that more than ``household`` buyers state among the sales looked at: a dormitory, where
+  a cold goes round. (Whoever buys for others there shares a telephone or a device with them.)
 
 *Moments*. A timed sale at t is judged at t, over the timed sales of the class with t - 24 h < time <= t.
 The date-only sales of a day are judged together at its end, over all sales of that day. Sales that are
@@ -90,7 +90,7 @@ class SplitPurchaseParameters(Parameters, frozen=True, kw_only=True):
             description="Buyers under one address, telephone or device that may be one household",
             extra_json_schema={"unit": "buyers", "zh": "视为同一家庭的购买人数上限"},
         ),
-    ] = 6
+    ] = 3
     reference_days: Annotated[
         int,
         msgspec.Meta(
