@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from tests.reference.categories import banned_online
 from tests.reference.events import DAY, MINUTE, Event, day_of
 from tests.reference.history import History, RawHit
 from tests.reference.world import Row, World
+from trace_engine.core import signals as s
 from trace_engine.core.workdays import add_working_days
 from trace_engine.events.kinds import Role
 from trace_engine.registry.identifiers import check_licence, check_uscc
@@ -544,9 +546,46 @@ def shared_warehouse(history: History) -> list[RawHit]:
     return hits
 
 
+def platform_interception(history: History) -> list[RawHit]:
+    import datetime as dt
+
+    world, p = history.world, history.p("platform_interception")
+    months: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
+    for row in history if world.drugs and world.enterprises else ():
+        event = row.event
+        drug = world.drugs.get(event.drug or "", {})
+        if (
+            event.role == Role.PERSON_SALE
+            and row.has(s.NEW_SALE)
+            and event.platform is not None
+            and world.known(event.platform)
+            and (drug.get("generic_name") or drug.get("classes"))
+        ):
+            date_of = dt.date(1970, 1, 1) + dt.timedelta(days=event.day)
+            months[event.platform, str(date_of)[:7]].append(event)
+    hits = []
+    for (platform, _), events in months.items():
+        for day in sorted({event.day for event in events}):
+            so_far = [event for event in events if event.day <= day]
+            banned = [e for e in so_far if banned_online(world, e.drug, e.day)]
+            today = [event for event in banned if event.day == day]
+            if (
+                today
+                and len(banned) >= p.minimum_sales
+                and len({event.giver for event in banned}) >= p.minimum_sellers
+                and len(banned) >= p.rate * len(so_far)
+            ):
+                lead = min(today, key=lambda event: (event.time, event.key))
+                wrong = Wrong((), lead, platform, lead.giver)
+                hits.append(raw("platform_interception", wrong, len(banned) / len(so_far)))
+                break
+    return hits
+
+
 DETECTORS = {
     "licence_churn": licence_churn,
     "licence_invalid": licence_invalid,
+    "platform_interception": platform_interception,
     "pre_closure_dump": pre_closure_dump,
     "scope_breach": scope_breach,
     "shared_warehouse": shared_warehouse,

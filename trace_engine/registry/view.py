@@ -117,6 +117,8 @@ class RegistryView:
     By drug id: ``drug_known`` bool, ``drug_row`` int32 (-1), ``drug_classes`` uint64 (bits of
     :attr:`class_bits`), ``drug_capacity`` int32 (units in a pack; -1 unknown or above 250).
 
+    By platform id: ``platform_party`` int32 (party id of the registered enterprise that runs it; -1).
+
     By row of ``enterprises`` (``party_row``; -1 reads the neutral entry): :attr:`licences`,
     ``row_group``. ``shops`` and ``territories`` are None where the registry has no such table.
     """
@@ -139,6 +141,8 @@ class RegistryView:
         )
         self._columns = {name: _Growing(dtype) for name, dtype in _COLUMN_TYPES.items()}
         self._parties_done = self._drugs_done = 0
+        self.platform_party: Int32 = np.empty(0, np.int32)
+        self._extend_platforms()
         self._extend_parties()
         self._extend_drugs()
         self._extend_channels()
@@ -149,11 +153,20 @@ class RegistryView:
 
     def refresh(self) -> None:
         """Extend the arrays to all parties and drugs of the vocabulary; nothing new is a no-op."""
+        if len(self.vocabulary.platforms) > len(self.platform_party):
+            self._extend_platforms()  # first: it may add parties
         if len(self.vocabulary.parties) > self._parties_done:
             self._extend_parties()
         if len(self.vocabulary.drugs) > self._drugs_done:
             self._extend_drugs()
         self._extend_channels()
+
+    def _extend_platforms(self) -> None:
+        """Find the enterprises that run the platforms; those registered become parties."""
+        new = self.vocabulary.platforms.values[len(self.platform_party) :]
+        known = self._enterprises.by_id
+        parties = [self.vocabulary.parties.id(text) if text in known else -1 for text in new]
+        self.platform_party = np.append(self.platform_party, np.array(parties, np.int32))
 
     def _extend_channels(self) -> None:
         if self.shops is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trace_engine.simulate.desk import Desk, Event
+from trace_engine.simulate.formulary import BANNED_ONLINE, FORMULARY
 from trace_engine.simulate.market import (
     ONLINE,
     PHARMACY,
@@ -228,6 +229,37 @@ def shared_warehouse(scene: Scene, who: int, cases: int) -> None:
         truth.add("shared_warehouse", [(keeper, SUBJECT)], stored, events)
 
 
+def platform_interception(scene: Scene, who: int, cases: int) -> None:
+    """A platform lets three new shops sell what is banned online, a dozen times in one month."""
+    desk, truth = scene.desk, scene.truth
+    m = desk.market
+    banned = [
+        d
+        for d in range(m.drug_count)
+        if FORMULARY[int(m.medicine[d])].generic_name in BANNED_ONLINE
+        and FORMULARY[int(m.medicine[d])].retail
+        and m.drug_free[d]
+    ]
+    platforms = desk.rng.permutation(m.members(PLATFORM))[:cases].tolist()
+    for first, platform in zip(_each(scene, who, len(platforms)), platforms, strict=True):
+        shops = [first, desk.found(PHARMACY), desk.found(PHARMACY)]
+        # The first ten days of a month, so that all lies inside it.
+        day = desk.day(50, 45)
+        day = int(np.datetime64(day, "D").astype("M8[M]").astype("M8[D]").astype(np.int64))
+        sold: list[int] = []
+        events: list[Event] = []
+        for shop in shops:
+            m.open_shop(shop, platform)
+            drug = desk.pick(banned)
+            codes = desk.codes(drug, 5)
+            ready, batch = desk.supply(codes, drug, shop, day - 30)
+            for code in codes:
+                time = desk.till(max(day, ready) + desk.number(0, 9))
+                events += desk.sell([code], shop, time, batch)
+            sold += codes
+        truth.add("platform_interception", [(platform, SUBJECT)], sold, events)
+
+
 SCHEMES: tuple[SchemeKind, ...] = (
     SchemeKind(licence_invalid, ("licence_invalid",), By.NEWCOMER, _SHOP),
     SchemeKind(forged_licence, ("licence_invalid",), By.NEWCOMER, _TRADER, most_cases=1),
@@ -237,6 +269,14 @@ SCHEMES: tuple[SchemeKind, ...] = (
     SchemeKind(territory_breach, ("territory_breach",), By.DISTRIBUTOR, most_cases=3),
     SchemeKind(
         shared_warehouse, ("shared_warehouse",), By.NEWCOMER, _TRADER, rows=60, most_cases=3
+    ),
+    SchemeKind(
+        platform_interception,
+        ("platform_interception",),
+        By.NEWCOMER,
+        _SHOP,
+        rows=110,
+        most_cases=2,
     ),
     SchemeKind(licence_churn, ("licence_churn",), By.NEWCOMER, _TRADER),
     SchemeKind(

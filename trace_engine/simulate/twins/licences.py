@@ -7,6 +7,7 @@ import numpy as np
 from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate.cities import CITIES
 from trace_engine.simulate.desk import Desk, Event
+from trace_engine.simulate.formulary import FORMULARY, INSULIN
 from trace_engine.simulate.market import (
     ONLINE,
     PHARMACY,
@@ -163,11 +164,35 @@ def registered_third_party_warehouse(desk: Desk, truth: Truth) -> None:
     truth.add_benign("registered_third_party_warehouse", stored, uids(events))
 
 
+def insulin_month(desk: Desk, truth: Truth) -> None:
+    """Three web shops of one platform sell a dozen packs of insulin in a month: it is excepted."""
+    m = desk.market
+    insulin = [
+        d
+        for d in range(m.drug_count)
+        if FORMULARY[int(m.medicine[d])].generic_name == INSULIN and m.drug_free[d]
+    ]
+    platform = desk.pick(m.members(PLATFORM))
+    start = desk.day(60)
+    sold: list[int] = []
+    events: list[Event] = []
+    for _ in range(3):
+        shop, drug = desk.found(PHARMACY), desk.pick(insulin)
+        m.open_shop(shop, platform)
+        codes = desk.codes(drug, 4)
+        day, batch = desk.supply(codes, drug, shop, start)
+        for code in codes:
+            events += desk.sell([code], shop, desk.till(day + desk.number(1, 10)), batch)
+        sold += codes
+    truth.add_benign("insulin_month", sold, uids(events))
+
+
 TWINS: tuple[TwinKind, ...] = (
     TwinKind(renewed_licence),
     TwinKind(later_licence),
     TwinKind(orderly_closing, rows=300),
     TwinKind(relocation),
+    TwinKind(insulin_month, rows=90),
     TwinKind(registered_third_party_warehouse, rows=40),
     TwinKind(newly_opened_shop),
     TwinKind(class_b_counter),
