@@ -19,7 +19,8 @@ from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
 from trace_engine.core.eventlog import MemoryChunk
 from trace_engine.core.kernel import kernel
 from trace_engine.core.movements import WAITING
-from trace_engine.core.past import shard_of
+from trace_engine.core.packages import PackageTable
+from trace_engine.core.past import last_events, shard_of
 from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.detectors.base import ClueDetector, Hits, Rows, in_order
@@ -147,6 +148,9 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
         if clocks:
             engine.advance(max(clocks) + 1)
     t = Translation.between(theirs.vocabulary, ours.vocabulary, len(ours.log))
+    _check_packages(ours.shards, theirs.shards, t)
+    _check_packages(theirs.shards, ours.shards, t, ours_are_theirs=True)
+    _merge_packages(ours.shards.packages, theirs.shards.packages, t)
     _merge_shards(ours.shards, theirs.shards, t)
     ours.view.refresh()
     for number, chunk in enumerate(theirs.log.chunks):
@@ -218,6 +222,47 @@ def _add_lines(table: Table, lines: Records, rows: npt.NDArray[np.int64]) -> Non
         row = find_or_add(table, lines[i].key)
         table.lines[row] = lines[i]
         rows[i] = row
+
+
+def _check_packages(
+    ours: CodeShards, theirs: CodeShards, t: Translation, *, ours_are_theirs: bool = False
+) -> None:
+    """Refuse codes of theirs that are in, or hold, codes of which ours knows something."""
+    a = theirs.packages.arrays
+    used = int(a.used[0])
+    paired = (a.up[:used] >= 0) | (a.down[:used] >= 0) | (a.replaced[:used] >= 0)
+    keys = a.key[:used][paired]
+    if ours_are_theirs:  # translated keys are of the engine that takes over
+        lines = [np.array(s.table.lines["key"][: len(s.table)]) for s in ours.shards]
+        seen = t.keys(np.concatenate(lines))
+        known = np.isin(keys, seen)
+    else:
+        keys = t.keys(keys)
+        nodes = ours.packages.nodes_of(keys)
+        b = ours.packages.arrays
+        known = (nodes >= 0) & ((b.up[nodes] >= 0) | (b.down[nodes] >= 0) | (b.replaced[nodes] >= 0))
+        known |= last_events(ours, keys)[0] >= 0
+    if known.any():
+        raise ValueError(
+            f"both engines know the code with key {int(keys[known][0])}: engines to be merged must "
+            "each see all that was ever in a code, and all that it was in"
+        )
+
+
+def _merge_packages(ours: PackageTable, theirs: PackageTable, t: Translation) -> None:
+    a = theirs.arrays
+    nodes, pairs = (int(count) for count in a.used)
+    keys = t.keys(a.key[:nodes].copy())
+    ours.add(
+        keys[a.child[:pairs]],
+        keys[a.parent[:pairs]],
+        a.seq[:pairs] + t.seq_offset,
+        a.day[:pairs].astype(np.int64),
+        a.says[:pairs],
+        a.void_day[:pairs].copy(),
+    )
+    moving = ours.nodes_of(keys[a.moves[:nodes] != 0]).astype(np.int64)
+    ours.mark_moving(moving[moving >= 0])
 
 
 def _merge_shards(ours: CodeShards, theirs: CodeShards, t: Translation) -> None:

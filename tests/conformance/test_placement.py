@@ -104,11 +104,27 @@ def resumed(rows: Sequence[Row], registry: Registry, folder: Path, share: float)
     return second.findings
 
 
+def tree_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Return for each code one that stands for all it was ever packed with."""
+    above: dict[str, str] = {}
+
+    def root(code: str) -> str:
+        while above.get(code, code) != code:
+            code = above[code]
+        return code
+
+    for row in rows:
+        if row.get("parent_code"):
+            above[root(row["code"])] = root(row["parent_code"])
+    return {row["code"]: root(row["code"]) for row in rows}
+
+
 def merged(rows: Sequence[Row], registry: Registry, first_takes_over: bool) -> pa.Table:
-    """Split the codes over two engines and merge."""
+    """Split the codes over two engines, what was packed together together, and merge."""
     engines = []
+    tree = tree_of(rows)
     for half in (0, 1):
-        mine = [row for row in rows if zlib.crc32(row["code"].encode()) % 2 == half]
+        mine = [row for row in rows if zlib.crc32(tree[row["code"]].encode()) % 2 == half]
         engines.append(fed([mine] if mine else [], registry, 2))
     ours, theirs = engines if first_takes_over else engines[::-1]
     ours.merge(theirs)

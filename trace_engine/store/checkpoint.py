@@ -138,6 +138,8 @@ def _digest(path: Path) -> str:
 
 def _collect(engine: Engine) -> tuple[Arrays, dict[str, Any]]:
     arrays: Arrays = {}
+    for name, entries in engine.shards.packages.entries().items():
+        arrays[f"packages.{name}"] = entries
     for k, shard in enumerate(engine.shards.shards):
         used, nodes = int(shard.table.used[0]), int(shard.table.used[1])
         arrays[f"shard{k}.lines"] = _bytes(shard.table.lines[:used])
@@ -223,6 +225,10 @@ def _tables(engine: Engine) -> dict[str, pa.Table]:
 
 
 def _restore(engine: Engine, arrays: Arrays, values: dict[str, Any]) -> None:
+    prefix = "packages."
+    engine.shards.packages.restore(
+        {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+    )
     for k, shard in enumerate(engine.shards.shards):
         lines = _records(arrays[f"shard{k}.lines"], LINE)
         nodes = arrays[f"shard{k}.nodes"]
