@@ -21,7 +21,7 @@ ONLY_PHARMACY = frozenset({PHARMACY})
 def rx_drug(desk: Desk) -> int:
     """Return a drug on prescription that keeps warm and may be sold online."""
     m = desk.market
-    plain = m.has_class("rx") & m.drug_online & ~m.has_class("cold_chain")
+    plain = m.has_class("rx") & m.drug_online & m.drug_free & ~m.has_class("cold_chain")
     return desk.drug(RETAIL, among=plain)
 
 
@@ -165,7 +165,8 @@ def split_purchase(scene: Scene, seller: int, cases: int) -> None:
 def cold_goods(desk: Desk, giver: int, count: int, before_end: int) -> tuple[list[int], int, int]:
     """Bring cold-chain goods to a distributor; returns codes, the day and the batch."""
     m = desk.market
-    drug = desk.drug(RETAIL, among=m.has_class("cold_chain") & m.has_class("rx"))
+    cold = m.has_class("cold_chain") & m.has_class("rx") & m.drug_free
+    drug = desk.drug(RETAIL, among=cold)
     codes = desk.codes(drug, count)
     day = desk.day(before_end)
     batch = desk.batch(drug, day)
@@ -245,16 +246,15 @@ def sent_to(
     return codes, events
 
 
-def usual_quarter(desk: Desk, giver: int, customers: list[int]) -> tuple[list[int], int]:
-    """Let a distributor serve its customers for three months; returns codes and the drug."""
-    drug = rx_drug(desk)
+def usual_quarter(desk: Desk, giver: int, drug: int, customers: list[int]) -> list[int]:
+    """Let a distributor serve its customers for three months; returns the codes."""
     codes: list[int] = []
     for month in range(3):
         days = [month_day(desk, month, 1 + k % 26) for k in range(len(customers))]
         if month == 0:
             days = [max(day, desk.market.first_day + 3) for day in days]
         codes += sent_to(desk, giver, drug, customers, sorted(days))[0]
-    return codes, drug
+    return codes
 
 
 def flow_shift(scene: Scene, giver: int, cases: int) -> None:
@@ -264,7 +264,8 @@ def flow_shift(scene: Scene, giver: int, cases: int) -> None:
         home = int(m.province[giver])
         away = desk.pick(np.setdiff1d(np.unique(m.city_province), [home]))
         near, far = shops_of(desk, home, 26), shops_of(desk, away, 30)
-        codes, drug = usual_quarter(desk, giver, near)
+        drug = rx_drug(desk)
+        codes = usual_quarter(desk, giver, drug, near)
         customers = [*far, *far, *near[:5]]
         days = sorted(month_day(desk, 3, 1 + k % 26) for k in range(len(customers)))
         more, events = sent_to(desk, giver, drug, customers, days)

@@ -129,11 +129,12 @@ def sent_back_warm(desk: Desk, truth: Truth) -> None:
 def one_new_customer(desk: Desk, truth: Truth) -> None:
     """A distributor wins one big customer in another province and goes on serving its own."""
     m = desk.market
-    giver = desk.found(WHOLESALER)
-    home = int(m.province[giver])
+    drug = rx_drug(desk)
+    home = int(m.province[m.drug_holder[drug]])  # so that its goods cross one border only
+    giver = desk.found(WHOLESALER, home)
     away = desk.pick(np.setdiff1d(np.unique(m.city_province), [home]))
     near, big = shops_of(desk, home, 20), desk.found(PHARMACY, away)
-    codes, drug = usual_quarter(desk, giver, near)
+    codes = usual_quarter(desk, giver, drug, near)
     customers = [*near, *([big] * 26), *near[:6]]
     days = sorted(month_day(desk, 3, 1 + k % 26) for k in range(len(customers)))
     more, events = sent_to(desk, giver, drug, customers, days)
