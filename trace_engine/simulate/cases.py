@@ -1,6 +1,6 @@
 """Cases in honest trade: packed by the maker, moved by the case's code alone, opened on the way.
 
-Of some consignments the whole cases of ``flows.CASE_PACKS`` packs are packed (a ``pack`` row for
+Of some consignments the whole cases of ``pace.CASE_PACKS`` packs are packed (a ``pack`` row for
 each pack, that states the case), shipped and received as cases (one row a case: its code, the
 packs inside as quantity), and opened (``unpack``) where packs part: by the first distributor, or by
 the last buyer if all of a case is for one. A part of the distributors book the packs in one by one
@@ -18,7 +18,6 @@ from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate import codes as code_numbers
 from trace_engine.simulate.details import case_of
 from trace_engine.simulate.flows import (
-    CASE_PACKS,
     COMMISSION,
     HOUR,
     RECEIVE_1,
@@ -31,6 +30,7 @@ from trace_engine.simulate.flows import (
     make_codes,
 )
 from trace_engine.simulate.market import DAY, Ints, Market
+from trace_engine.simulate.pace import CASE_PACKS
 from trace_engine.simulate.rows import CASE, NONE, OUTER, Rows
 
 AGGREGATED = 0.2  # share of consignments whose whole cases travel as such

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.simulate import codes as code_numbers
-from trace_engine.simulate.flows import CASE_PACKS
 from trace_engine.simulate.market import (
     CHAIN_STORE,
     MEDICAL,
@@ -30,6 +29,7 @@ from trace_engine.simulate.market import (
     Ints,
     Market,
 )
+from trace_engine.simulate.pace import CASE_PACKS
 from trace_engine.simulate.rows import CASE, COLD_STEPS, NONE, OUTER, SALE_KINDS, Rows
 from trace_engine.simulate.stated import COLUMNS, DEVICES, DOCTORS, OPERATORS, PHARMACISTS
 

@@ -6,7 +6,6 @@ drug number or batch number; nothing here knows about events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,10 @@ import numpy.typing as npt
 from trace_engine.simulate.cities import CITIES, distances
 from trace_engine.simulate.codes import gtin
 from trace_engine.simulate.formulary import FORMULARY
+from trace_engine.simulate.papers import Batch as Batch
+from trace_engine.simulate.papers import LicenceChange as LicenceChange
+from trace_engine.simulate.papers import Recall as Recall
+from trace_engine.simulate.papers import Territory as Territory
 from trace_engine.simulate.stated import Details
 
 Ints = npt.NDArray[np.int64]
@@ -65,58 +68,6 @@ _BY_PARTY: dict[str, int] = {
 
 BATCH_EVERY = 15  # days between two batches of one drug
 BATCHES_BEFORE = 60  # batches made before the window's first day
-
-
-@dataclass
-class Batch:
-    """Batches as growing lists: drug number, production day and expiry day (days since 1970)."""
-
-    drug: list[int] = field(default_factory=list)
-    production: list[int] = field(default_factory=list)
-    expiry: list[int] = field(default_factory=list)
-    number: list[str] = field(default_factory=list)
-
-    def add(self, drug: int, production: int, expiry: int, number: str) -> int:
-        """Append a batch and return its number."""
-        self.drug.append(drug)
-        self.production.append(production)
-        self.expiry.append(expiry)
-        self.number.append(number)
-        return len(self.drug) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """A recall of one batch from a day on (days since 1970); ``region`` empty: whole country."""
-
-    drug: int
-    batch: int
-    level: int
-    region: str
-    day: int
-
-
-@dataclass(frozen=True, slots=True)
-class LicenceChange:
-    """A change of a party's licence on a day (since 1970): ``kind`` as in ``licence_events``."""
-
-    party: int
-    kind: str
-    day: int
-
-
-@dataclass(frozen=True, slots=True)
-class Territory:
-    """A drug allotted to a province (two digits), to a party, or to both, from a day on.
-
-    ``party`` NONE (-1): everybody there; ``province`` 0: everywhere. ``last_day`` 0: without end.
-    """
-
-    drug: int
-    province: int = 0
-    party: int = -1
-    first_day: int = 0
-    last_day: int = 0
 
 
 class Market:
