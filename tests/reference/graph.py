@@ -66,15 +66,10 @@ def scatter_gather(
 
         def between(a: int, c: int, seen: list[Edge] = seen) -> set[int]:
             return {
-                b
-                for b in vertices
-                if any(
-                    first[:2] == (a, b)
-                    and second[:2] == (b, c)
-                    and (not in_order or first[2] < second[2])
-                    for first in seen
-                    for second in seen
-                )
+                first[1]
+                for first in [e for e in seen if e[0] == a]
+                for second in [e for e in seen if e[1] == c]
+                if first[1] == second[0] and (not in_order or first[2] < second[2])
             }
 
         for other in vertices:
