@@ -20,7 +20,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Return a market in which nearly everything that can travels by the case."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases, "AGGREGATED", 0.9)
-        patch.setattr(cases, "REPLACED", 0.01)
+        patch.setattr(cases, "REPLACED", 0.05)
         folder = tmp_path_factory.mktemp("cases")
         return read_world(folder, simulate(30_000, 4, folder))
 

@@ -158,7 +158,7 @@ def test_bills_hold_many_packs_and_one_price(
         if times[0].time() != dt.time(0) and len(rows) > 3:
             # Nobody scans faster than one pack a second, but whole cases are booked in at once.
             single = [r["event_time"] for r in rows if r["parent_code"] is None]
-            assert len(single) <= 3 or max(Counter(single).values()) == 1
+            assert len(single) <= 3 or max(Counter(single).values()) <= 2
             together += max(Counter(times).values()) >= 24
             if len(single) > 1:
                 seconds += (max(single) - min(single)).total_seconds()

@@ -96,15 +96,15 @@ def test_truth_refers_to_rows_that_exist(world: World) -> None:
 def test_guilt_is_that_of_subjects_of_violations(world: World) -> None:
     kinds = scheme_kinds()
     blamed = {d for k in kinds if k.by is not By.NOBODY for d in k.detectors}
-    nobodys = {d for k in kinds if k.by is By.NOBODY for d in k.detectors} - blamed
+    nobodys = {d for k in kinds if k.by is By.NOBODY for d in k.detectors}
     assert nobodys >= QUALITY
-    subjects = {
-        s["seller_id"]
-        for s in world.schemes
-        if s["role"] == "subject" and s["detector"] not in nobodys
-    }
+    subjects: dict[str, set[str]] = defaultdict(set)
+    for s in world.schemes:
+        if s["role"] == "subject":
+            subjects[s["seller_id"]].add(s["detector"])
     guilty = {s["seller_id"] for s in world.sellers if s["guilty"] == "true"}
-    assert guilty == subjects
+    assert guilty >= {seller for seller, found in subjects.items() if found - nobodys}
+    assert guilty <= {seller for seller, found in subjects.items() if found & blamed}
     assert len(guilty) == world.summary.guilty_sellers
     assert 0.01 <= len(guilty) / len(world.sellers) <= 0.15  # nearer to 0.02 in big ones
     honest = {r["from_id"] for r in world.events if r["code"] not in world.touched}

@@ -26,7 +26,7 @@ FEWEST_GUILTY = 12
 MEDIAN_CASES = 10  # cases of one guilty seller; 5 to 40
 FEWEST_CASES = 3  # of one kind by one culprit
 SCHEME_ROOM, TWIN_ROOM = 0.5, 0.35  # of all events; small markets give schemes and twins no more
-SHARE = 0.0004  # of all packs, for each kind of twin
+SHARE = 0.0001  # of all packs, for each kind of twin
 FEWEST_TWINS = 3
 USUAL_ROWS = 30  # of one twin
 # Kinds that each culprit of a sort commits at least, where there are so many.
