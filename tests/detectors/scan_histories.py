@@ -138,7 +138,7 @@ class Story:
         if r.random() < 0.03:
             row["pack_level"] = r.choice((1, 2))
         if r.random() < 0.02:
-            row["parent_code"] = "81234569999999990000"
+            row["parent_code"] = f"{code[:7]}9{code[8:16]}0000"
         if r.random() < 0.03:
             row["quantity"] = 3
         if r.random() < 0.12:

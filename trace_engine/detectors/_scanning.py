@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.kernel import kernel
 from trace_engine.detectors.base import ROLE_OF, Rows, Slice, State
 from trace_engine.events.batch import DAY, MINUTE, OPTIONAL_COLUMNS
 from trace_engine.events.kinds import Role
@@ -55,6 +56,11 @@ def optional(data: Slice, name: str, rows: Int64) -> npt.NDArray[Any]:
         found = OPTIONAL_COLUMNS[name]
         return np.full(len(rows), found.missing, found.dtype)
     return column[rows]
+
+
+def names_instruments(data: Slice) -> bool:
+    """Return whether any event of a slice states a device or an operator."""
+    return "device" in data.batch.optional or "operator" in data.batch.optional
 
 
 def worked_at(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
@@ -134,31 +140,73 @@ def related_of(seqs: Sequence[Int64]) -> Int64:
 
 
 class LastDays:
-    """Rows of the last days, living in a detector's state: one array for each column."""
+    """Rows of the last days, living in a detector's state: one array for each column.
+
+    Entries of the state: ``<name>_<column>``, with room to grow, and ``<name>_from`` and
+    ``<name>_to``, where what is remembered begins and ends. One column is called ``day``.
+    """
 
     def __init__(self, state: State, name: str, dtypes: dict[str, Any]) -> None:
         self._state = state
         self._name = name
         self._columns = tuple(dtypes)
-        for column, dtype in dtypes.items():
-            state.setdefault(f"{name}_{column}", np.empty(0, dtype))
+        if f"{name}_to" not in state:
+            state[f"{name}_from"] = state[f"{name}_to"] = 0
+            for column, dtype in dtypes.items():
+                state[f"{name}_{column}"] = np.empty(0, dtype)
+
+    def _between(self, begin: int, end: int) -> Rows:
+        return {
+            column: self._state[f"{self._name}_{column}"][begin:end] for column in self._columns
+        }
 
     @property
     def rows(self) -> Rows:
-        """All rows remembered, oldest first."""
-        return {column: self._state[f"{self._name}_{column}"] for column in self._columns}
+        """All rows remembered, oldest first, as views."""
+        return self._between(self._state[f"{self._name}_from"], self._state[f"{self._name}_to"])
+
+    def of_day(self, day: int) -> Rows:
+        """Return the rows of one day."""
+        days = self.rows["day"]
+        begin = self._state[f"{self._name}_from"]
+        first, last = np.searchsorted(days, [day, day + 1]).tolist()
+        return self._between(begin + first, begin + last)
 
     def add(self, rows: Rows) -> None:
         """Remember further rows (those of a later day)."""
-        for column, old in self.rows.items():
-            new = np.concatenate([old, rows[column].astype(old.dtype, copy=False)])
-            self._state[f"{self._name}_{column}"] = new
+        state, name = self._state, self._name
+        begin, end = state[f"{name}_from"], state[f"{name}_to"]
+        more = len(rows["day"])
+        room = len(state[f"{name}_day"])
+        if end + more > room:
+            kept = self.rows
+            size = max(64, 2 * (end - begin + more))
+            for column, values in kept.items():
+                state[f"{name}_{column}"] = np.empty(size, values.dtype)
+                state[f"{name}_{column}"][: end - begin] = values
+            state[f"{name}_from"], end = 0, end - begin
+        for column in self._columns:
+            state[f"{name}_{column}"][end : end + more] = rows[column]
+        state[f"{name}_to"] = end + more
 
     def forget(self, before: int) -> Rows:
         """Drop the rows with a ``day`` before ``before`` and return them."""
-        rows = self.rows
-        old = int(np.searchsorted(rows["day"], before))
-        if old:
-            for column, values in rows.items():
-                self._state[f"{self._name}_{column}"] = values[old:]
-        return {column: values[:old] for column, values in rows.items()}
+        begin = self._state[f"{self._name}_from"]
+        old = int(np.searchsorted(self.rows["day"], before))
+        self._state[f"{self._name}_from"] = begin + old
+        return self._between(begin, begin + old)
+
+
+@kernel
+def _count(kind: npt.NDArray[np.int8], wanted: Bools) -> int:
+    """Return how many events are of the kinds wanted."""
+    count = 0
+    for i in range(len(kind)):
+        if wanted[kind[i]]:
+            count += 1
+    return count
+
+
+def count_of(data: Slice, *roles: Role) -> int:
+    """Return how many events have any of ``roles``, where their rows are not needed."""
+    return _count(data.batch.kind, np.isin(ROLE_OF, [int(role) for role in roles]))

@@ -3,10 +3,10 @@
 Definition
 ----------
 *Scanned level* is defined in ``_scanning``. Only sources that keep a time for each code can show a
-copy, and those name the device or the operator: looked at are receipts (role ``RECEIVE``) with a bill;
-those without device and operator are skipped as ``no_device``, those that are not at the scanned level
-or bear a date only as ``no_scan_time``. The rest is judged, receipt bill by receipt bill of each
-receiver and day.
+copy, and those name the device or the operator: of the receipts (role ``RECEIVE``) those without device
+and operator are skipped as ``no_device``, those without a bill or a receiver as ``no_bill``, those that
+are not at the scanned level or bear a date only as ``no_scan_time``. The rest is judged, receipt bill by
+receipt bill of each receiver and day.
 
 A receipt *answers* a shipment when the event of its code before it is a shipment (role ``SHIP``) under
 a bill, by its supplier to its receiver, at a time of day not after its own.
@@ -39,7 +39,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.detectors._scanning import days_in, optional, runs, single, timed
+from trace_engine.detectors._scanning import (
+    count_of,
+    days_in,
+    names_instruments,
+    optional,
+    runs,
+    single,
+    timed,
+)
 from trace_engine.detectors.base import (
     ROLE_OF,
     Evidence,
@@ -158,15 +166,21 @@ class CopiedReceipt(KeyedDetector[CopiedReceiptParameters]):
     def select(self, data: Slice, parameters: CopiedReceiptParameters) -> tuple[Rows, Verdict]:
         """Return single receipts with a scan time, and the shipments they answer."""
         batch = data.batch
+        if not names_instruments(data):
+            total = count_of(data, Role.RECEIVE)
+            return self._columns(data, np.empty(0, np.int64)), Verdict(
+                skipped={"no_device": total} if total else {}
+            )
         rows = data.rows_of(Role.RECEIVE)
-        if "device" in batch.optional or "operator" in batch.optional:
-            rows = rows[(batch.bill[rows] != 0) & (batch.target[rows] >= 0)]
-            named = (optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)
-            total, rows = len(rows), rows[named]
-        else:
-            total, rows = int(np.count_nonzero(batch.bill[rows])), rows[:0]
-        kept = rows[single(data, rows) & timed(batch.time[rows])]
-        skipped = {"no_device": total - len(rows), "no_scan_time": len(rows) - len(kept)}
+        total = len(rows)
+        rows = rows[(optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)]
+        billed = rows[(batch.bill[rows] != 0) & (batch.target[rows] >= 0)]
+        kept = billed[single(data, billed) & timed(batch.time[billed])]
+        skipped = {
+            "no_device": total - len(rows),
+            "no_bill": len(rows) - len(billed),
+            "no_scan_time": len(billed) - len(kept),
+        }
         return self._columns(data, kept), Verdict(
             judged=len(kept), skipped={reason: n for reason, n in skipped.items() if n}
         )

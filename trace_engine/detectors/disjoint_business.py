@@ -42,8 +42,10 @@ from trace_engine.core.keys import KeySpace, extended, pair_all
 from trace_engine.detectors._scanning import (
     RELATED,
     LastDays,
+    count_of,
     days_in,
     earliest,
+    names_instruments,
     optional,
     related_of,
     runs,
@@ -178,14 +180,13 @@ class DisjointBusiness(KeyedDetector[DisjointBusinessParameters]):
     def select(self, data: Slice, parameters: DisjointBusinessParameters) -> tuple[Rows, Verdict]:
         """Return the dealings of a slice: one row for each, and drug."""
         batch, view = data.batch, data.registry
+        nothing = np.empty(0, np.int64)
+        if not view.has("enterprises") or not names_instruments(data):
+            total = count_of(data, Role.SHIP, Role.RECEIVE)
+            reason = "no_device" if view.has("enterprises") else "no_registry"
+            return _dealings(data, nothing), Verdict(skipped={reason: total} if total else {})
         rows = data.rows_of(Role.SHIP, Role.RECEIVE)
         total = len(rows)
-        if not view.has("enterprises"):
-            return _dealings(data, rows[:0]), Verdict(
-                skipped={"no_registry": total} if total else {}
-            )
-        if "device" not in batch.optional and "operator" not in batch.optional:
-            return _dealings(data, rows[:0]), Verdict(skipped={"no_device": total} if total else {})
         named = (optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)
         rows = rows[named]
         source, target = batch.source[rows], batch.target[rows]

@@ -35,7 +35,15 @@ import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, extended, pair_all
-from trace_engine.detectors._scanning import RELATED, LastDays, days_in, optional, related_of, taken
+from trace_engine.detectors._scanning import (
+    RELATED,
+    LastDays,
+    count_of,
+    days_in,
+    optional,
+    related_of,
+    taken,
+)
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -152,16 +160,19 @@ class IncompleteScanning(KeyedDetector[IncompleteScanningParameters]):
     def select(self, data: Slice, parameters: IncompleteScanningParameters) -> tuple[Rows, Verdict]:
         """Return the receipts of a slice summed by receiver, bill and day."""
         batch = data.batch
+        receivable = batch.optional.get("receivable")
+        if receivable is None:
+            total = count_of(data, Role.RECEIVE)
+            nothing = np.empty(0, np.int64)
+            return _summed(data, nothing, nothing.astype(np.int32)), Verdict(
+                skipped={"no_receivable": total} if total else {}
+            )
         rows = data.rows_of(Role.RECEIVE)
         aside = data.rows_of(Role.NONE)
         remnants = aside[batch.kind[aside] == int(EventKind.REMNANT_RECEIPT)]
-        if len(remnants):
-            rows = np.sort(np.concatenate([rows, remnants]))
-        receivable = batch.optional.get("receivable")
-        if receivable is not None:
-            stated = rows[receivable[rows] >= 0]
-        else:
-            stated = rows[:0]
+        # Quantity-only bills count where they say what was due; none of them must.
+        rows = np.sort(np.concatenate([rows, remnants[receivable[remnants] >= 0]]))
+        stated = rows[receivable[rows] >= 0]
         kept = stated[(batch.bill[stated] != 0) & (batch.target[stated] >= 0)]
         skipped = {"no_receivable": len(rows) - len(stated), "no_bill": len(stated) - len(kept)}
         return _summed(data, kept, optional(data, "receivable", kept)), Verdict(

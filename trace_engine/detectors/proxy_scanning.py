@@ -48,8 +48,10 @@ from trace_engine.detectors._scanning import (
     HANDLED,
     RELATED,
     LastDays,
+    count_of,
     days_in,
     earliest,
+    names_instruments,
     optional,
     precise,
     related_of,
@@ -235,15 +237,16 @@ class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
 
     def select(self, data: Slice, parameters: ProxyScanningParameters) -> tuple[Rows, Verdict]:
         """Return the events of retailers and medical institutions that name an instrument."""
-        batch, view = data.batch, data.registry
+        view = data.registry
+        nothing = np.empty(0, np.int64)
+        if not view.has("enterprises") or not names_instruments(data):
+            total = count_of(data, *HANDLED)
+            reason = "no_device" if view.has("enterprises") else "no_registry"
+            return self._columns(data, nothing, parameters), Verdict(
+                skipped={reason: total} if total else {}
+            )
         rows = data.rows_of(*HANDLED)
         total = len(rows)
-        if not view.has("enterprises"):
-            empty = self._columns(data, rows[:0], parameters)
-            return empty, Verdict(skipped={"no_registry": total} if total else {})
-        if "device" not in batch.optional and "operator" not in batch.optional:
-            empty = self._columns(data, rows[:0], parameters)
-            return empty, Verdict(skipped={"no_device": total} if total else {})
         named = (optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)
         rows = rows[named]
         retail = np.isin(view.party_type, [int(t) for t in RETAIL_TYPES | MEDICAL_TYPES])

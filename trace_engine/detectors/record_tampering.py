@@ -41,6 +41,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import extended
 from trace_engine.core.signals import VOID_UNMATCHED
 from trace_engine.detectors._scanning import (
@@ -67,6 +68,7 @@ from trace_engine.events.kinds import EventKind, Role
 
 Int64 = npt.NDArray[np.int64]
 
+_DAY, _MISSING_TIME = np.int64(DAY), np.int64(MISSING_TIME)
 _BILL, _RECORDED = 0, 1  # what makes acts one: the day and bill, or the day of recording
 _DTYPES: dict[str, Any] = {
     "day": np.int32,
@@ -206,7 +208,8 @@ class RecordTampering(KeyedDetector[RecordTamperingParameters]):
         for offset, (begin, end) in enumerate(pairwise(bounds)):
             if begin == end:
                 continue
-            count = np.bincount(batch.actor[begin:end], minlength=len(registered) - 1)
+            count = np.zeros(len(registered) - 1, np.int64)
+            _count_actors(batch.actor[begin:end], count)
             actors = np.flatnonzero(count)
             actors = actors[registered[actors]]
             judged += int(count[actors].sum())
@@ -273,19 +276,39 @@ def _rows(data: Slice, pieces: list[tuple[Any, ...]]) -> Rows:
             ]
         )
 
-    time, row = column(0, np.int64), column(1, np.int64)
-    order = np.argsort(time, kind="stable")
-    row, actor = row[order], column(2, np.int32)[order]
-    return {
+    time, row, actor = column(0, np.int64), column(1, np.int64), column(2, np.int32)
+    rows: Rows = {
         "seq": data.seq_base + row,
-        "time": time[order],
+        "time": time,
         "event_key": batch.event_key[row],
         "actor": actor,
         "type": view.party_type[actor],
-        "events": column(3, np.int64)[order],
-        "sort": (column(4, np.int8) - 1)[order],
-        "act": column(5, np.uint64)[order],
+        "events": column(3, np.int32),
+        "sort": column(4, np.int8) - np.int8(1),
+        "act": column(5, np.uint64),
     }
+    # The counts stand by day; only the acts behind them are out of order.
+    return taken(rows, np.argsort(time, kind="stable")) if sizes[-1] else rows
+
+
+@kernel
+def _count_actors(actor: npt.NDArray[np.int32], count: Int64) -> None:
+    for i in range(len(actor)):
+        count[actor[i]] += 1
+
+
+@kernel
+def _late(time: Int64, record_time: Int64, limit: int, rows: Int64) -> int:
+    """Write the rows recorded more than ``limit`` µs late, as far as there is room; return how many."""
+    m = 0
+    for i in range(len(time)):
+        if record_time[i] - time[i] > limit and record_time[i] != _MISSING_TIME:
+            end = time[i] + _DAY if time[i] % _DAY == 0 else time[i]
+            if record_time[i] - end > limit:
+                if m < len(rows):
+                    rows[m] = i
+                m += 1
+    return m
 
 
 def _acts(
@@ -299,10 +322,10 @@ def _acts(
     aside = data.rows_of(Role.NONE)
     replaced = aside[batch.kind[aside] == int(EventKind.CODE_REPLACEMENT)]
     edits = np.concatenate([rows, replaced])
-    lag = batch.record_time - batch.time
-    late = np.flatnonzero((lag > p.backdate_days * DAY) & (batch.record_time != MISSING_TIME))
-    dated = batch.time[late] % DAY == 0
-    late = late[lag[late] - np.where(dated, DAY, 0) > p.backdate_days * DAY]
+    late = np.empty(16, np.int64)
+    while (m := _late(batch.time, batch.record_time, p.backdate_days * DAY, late)) > len(late):
+        late = np.empty(m, np.int64)
+    late = late[:m]
     bill = batch.bill[edits]
     acts = np.concatenate(
         [
@@ -379,8 +402,7 @@ def _judge_day(
         acts["day"] = np.full(len(acts["seq"]), day)
         acted.add(acts)
         window = taken(acted.rows, acted.rows["day"] > day - p.days)
-        recent = counted.rows
-        leaving = recent["day"] == day - p.days
+        leaving = counted.of_day(day - p.days)
         number = dict(zip(*(c.tolist() for c in _acts_by_actor(window)), strict=True))
         for actor in np.unique(acts["actor"]).tolist():
             k = number[actor]
@@ -388,7 +410,7 @@ def _judge_day(
                 continue
             n = int(
                 state["events"][actor]
-                - recent["events"][leaving & (recent["actor"] == actor)].sum()
+                - leaving["events"][leaving["actor"] == actor].sum()
                 + events["events"][events["actor"] == actor].sum()
             )
             peers = yardstick.of(actor)

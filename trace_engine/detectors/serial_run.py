@@ -31,8 +31,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.kernel import kernel
 from trace_engine.core.signals import NEW_SALE
-from trace_engine.detectors._scanning import days_in, earliest, precise, single, timed
+from trace_engine.detectors._scanning import days_in, earliest, precise, single, taken, timed
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -44,7 +45,7 @@ from trace_engine.detectors.base import (
     State,
     Verdict,
 )
-from trace_engine.events.batch import NATIONAL_LIMIT, SECOND
+from trace_engine.events.batch import DAY, NATIONAL_LIMIT, SECOND
 from trace_engine.events.kinds import EventKind, Role
 from trace_engine.registry.types import MEDICAL_TYPES
 
@@ -52,6 +53,10 @@ Int64 = npt.NDArray[np.int64]
 
 _CHECKS = np.uint64(10**4)  # codes with one serial: four check digits
 _SERIALS = 10**9  # serials of one drug and pack level
+_VOID = -1  # in place of a serial: the event makes the sale void that stands in ``sale``
+_REASONS = ("medical", "no_serial", "case", "date_only")
+_RETAIL_SALE, _NEW_SALE = int(EventKind.RETAIL_SALE), np.uint32(NEW_SALE)
+_NATIONAL_LIMIT, _DAY = np.uint64(NATIONAL_LIMIT), np.int64(DAY)
 _BUCKETS = 1 << 16
 _BLOCK = 5  # serials are counted in blocks of 32
 
@@ -124,36 +129,45 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
         """Return the retail sales of packs with a serial, and the voids of their days."""
         batch, view = data.batch, data.registry
         sales = data.rows_of(Role.PERSON_SALE)
-        new = (data.custody.signal[sales] & np.uint32(NEW_SALE)) != 0
-        rows = sales[new & (batch.source[sales] >= 0)]
-        total = len(rows)
         medical = np.append(np.isin(view.party_type, [int(t) for t in MEDICAL_TYPES]), False)
-        retail = (batch.kind[rows] == int(EventKind.RETAIL_SALE)) & ~medical[batch.source[rows]]
-        rows = rows[retail]
-        serial = rows[batch.code[rows] < np.uint64(NATIONAL_LIMIT)]
-        packs = serial[single(data, serial)]
-        kept = packs[timed(batch.time[packs])]
-        skipped = {
-            "medical": total - len(rows),
-            "no_serial": len(rows) - len(serial),
-            "case": len(serial) - len(packs),
-            "date_only": len(packs) - len(kept),
-        }
+        rows, counts = np.empty(len(sales), np.int64), np.zeros(len(_REASONS), np.int64)
+        m = _select(
+            sales,
+            batch.kind,
+            data.custody.signal,
+            batch.source,
+            batch.code,
+            batch.time,
+            medical,
+            np.empty(0, np.bool_) if _all_single(data) else single(data, sales),
+            rows,
+            counts,
+        )
+        kept = rows[:m]
         voids = data.rows_of(Role.VOID)
         voids = voids[batch.voids[voids] != 0]
-        if len(voids):
-            kept = np.sort(np.concatenate([kept, voids]))
+        skipped = {reason: n for reason, n in zip(_REASONS, counts.tolist(), strict=True) if n}
+        serial = (batch.code[kept] // _CHECKS).astype(np.int64)
         columns: Rows = {
             "seq": data.seq_base + kept,
             "time": batch.time[kept],
             "event_key": batch.event_key[kept],
             "source": batch.source[kept],
-            "serial": (batch.code[kept] // _CHECKS).astype(np.int64),
+            "serial": serial,
             "sale": _sale(data, kept),
-            "voids": batch.voids[kept],
         }
-        judged = len(kept) - len(voids)
-        return columns, Verdict(judged=judged, skipped={r: n for r, n in skipped.items() if n})
+        if len(voids):
+            more: Rows = {
+                "seq": data.seq_base + voids,
+                "time": batch.time[voids],
+                "event_key": batch.event_key[voids],
+                "source": batch.source[voids],
+                "serial": np.full(len(voids), _VOID),
+                "sale": batch.voids[voids],
+            }
+            columns = {name: np.concatenate([columns[name], more[name]]) for name in columns}
+            columns = taken(columns, np.argsort(columns["time"], kind="stable"))
+        return columns, Verdict(judged=m, skipped=skipped)
 
     def new_state(self) -> State:
         """Return empty state: a run does not go on into the next day."""
@@ -184,6 +198,47 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
         )
 
 
+def _all_single(data: Slice) -> bool:
+    """Return whether nothing in a slice can be more than a single pack (cheaply; else look)."""
+    batch = data.batch
+    return not ({"parent", "pack_level"} & batch.optional.keys()) and bool(
+        batch.quantity.max(initial=0) <= 1
+    )
+
+
+@kernel
+def _select(
+    sales: Int64,
+    kind: npt.NDArray[np.int8],
+    signal: npt.NDArray[np.uint32],
+    source: npt.NDArray[np.int32],
+    code: npt.NDArray[np.uint64],
+    time: Int64,
+    medical: npt.NDArray[np.bool_],
+    alone: npt.NDArray[np.bool_],
+    rows: Int64,
+    counts: Int64,
+) -> int:
+    """Write the rows to judge; return how many. ``alone`` (empty: all are); ``counts`` skipped."""
+    m = 0
+    for k in range(len(sales)):
+        i = sales[k]
+        if (signal[i] & _NEW_SALE) == 0 or source[i] < 0:
+            continue
+        if kind[i] != _RETAIL_SALE or medical[source[i]]:
+            counts[0] += 1
+        elif code[i] >= _NATIONAL_LIMIT:
+            counts[1] += 1
+        elif len(alone) > 0 and not alone[k]:
+            counts[2] += 1
+        elif time[i] % _DAY == 0:
+            counts[3] += 1
+        else:
+            rows[m] = i
+            m += 1
+    return m
+
+
 def _sale(data: Slice, rows: Int64) -> npt.NDArray[np.uint64]:
     """Return what makes events one sale: order, else bill, else buyer, else the event itself."""
     batch = data.batch
@@ -196,8 +251,9 @@ def _sale(data: Slice, rows: Int64) -> npt.NDArray[np.uint64]:
 
 def _judge_day(today: Rows, p: SerialRunParameters) -> dict[str, npt.NDArray[Any]] | None:
     """Return the packs of all runs of a day that fire, with the run's figures."""
-    made_void = today["voids"][today["voids"] != 0]
-    counted = (today["voids"] == 0) & timed(today["time"])
+    is_void = today["serial"] == _VOID
+    made_void = today["sale"][is_void]
+    counted = ~is_void & timed(today["time"])
     if len(made_void):
         counted &= ~np.isin(today["event_key"], made_void)
     index = np.flatnonzero(counted)
