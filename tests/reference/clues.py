@@ -67,8 +67,11 @@ def clue_concentration(history: History) -> list[RawHit]:
             total = sum(count[party] for party in peers)
             if len(peers) < p.peers or total == 0:
                 continue
-            rate = total / sum(given[party] for party in peers)
-            expected = {party: given[party] * rate for party in peers}
+            traded = sum(given[party] for party in peers)
+            expected = {
+                party: given[party] * (total - count[party]) / (traded - given[party])
+                for party in peers
+            }
             square = sum((count[party] - expected[party]) ** 2 - expected[party] for party in peers)
             spread = square / sum(value**2 for value in expected.values())
             alpha = min(max(1 / spread, 0.1), 100.0) if spread > 0 else 100.0

@@ -4,8 +4,9 @@ A calendar month is judged once it has been over for three days. For each enterp
 
 * ``y``: clues of the month, a clue being one detector of suspected violations that fired on scans
   of one day (a bill of 10 000 packs is one clue, and so is a day of such bills);
-* ``e``: events in which it was the giver. Among enterprises of its type ``E = e · Σy / Σe`` clues
-  would be expected.
+* ``e``: events in which it was the giver. At the rate of the other enterprises of its type
+  ``E = e · Σy / Σe`` clues would be expected (sums over the others, so that nobody hides behind the
+  clues it gave rise to itself).
 
 Small enterprises scatter widely, so the ratio is shrunk (empirical Bayes, gamma-Poisson): with a
 prior Gamma(α, α) on the ratio, whose α is estimated from the peers by moments,
@@ -380,10 +381,10 @@ def _once_a_day(clues: Rows) -> Rows:
 def shrink(clues: npt.NDArray[Any], events: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:
     """Return (expected clues, shrunk ratio, its lower 5 % point) of peers, each ``(n,)``.
 
-    See the module for the formula. ``events`` are positive; some clue is there.
+    See the module for the formula. ``events`` are positive, of two peers or more; some clue is there.
     """
     y, e = clues.astype(np.float64), events.astype(np.float64)
-    expected = e * (y.sum() / e.sum())
+    expected = e * (y.sum() - y) / (e.sum() - e)
     spread = float(np.sum((y - expected) ** 2 - expected) / np.sum(expected**2))
     alpha = min(max(1 / spread, _SMALLEST_ALPHA), _LARGEST_ALPHA) if spread > 0 else _LARGEST_ALPHA
     shape, rate = alpha + y, alpha + expected

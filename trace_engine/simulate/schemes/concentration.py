@@ -9,7 +9,7 @@ from trace_engine.simulate.formulary import BANNED_ONLINE, FORMULARY
 from trace_engine.simulate.schemes.cast import By, Scene, SchemeKind
 from trace_engine.simulate.truth import SUBJECT
 
-_DAYS_WRONG = 9  # in the month
+_DAYS_WRONG = 20  # in the month
 _SUPPLY_DAYS = 40  # the packs must be there before the month begins
 _AFTER = 8  # days of the window behind the month: it must be over
 
@@ -24,7 +24,7 @@ def _month(desk: Desk) -> int:
 
 
 def clue_concentration(scene: Scene, seller: int, cases: int) -> None:
-    """An online shop sells a banned drug every third day of a month: nine clues and more."""
+    """An online shop sells a banned drug on the first twenty days of a month."""
     desk, truth = scene.desk, scene.truth
     m = desk.market
     banned = [
@@ -40,7 +40,7 @@ def clue_concentration(scene: Scene, seller: int, cases: int) -> None:
         _, batch = desk.supply(codes, drug, seller, first - _SUPPLY_DAYS + 2)
         events: list[Event] = []
         for k, code in enumerate(codes):
-            events += desk.sell([code], seller, desk.till(first + 3 * k), batch)
+            events += desk.sell([code], seller, desk.till(first + k), batch)
         truth.add("clue_concentration", [(seller, SUBJECT)], codes, events)
         truth.add("online_banned_sale", [(seller, SUBJECT)], codes, events)
 
@@ -50,7 +50,7 @@ SCHEMES: tuple[SchemeKind, ...] = (
         clue_concentration,
         ("clue_concentration", "online_banned_sale"),
         By.ONLINE,
-        rows=60,
+        rows=120,
         most_cases=1,
     ),
 )
