@@ -183,7 +183,14 @@ REGISTRY_FILES = {
 def registry_page() -> str:
     """Return ``docs/registry.md``."""
     from trace_engine.registry.tables import SCHEMAS
-    from trace_engine.registry.types import CLASS_ZH, ENTERPRISE_TYPE_ZH, EnterpriseType
+    from trace_engine.registry.types import (
+        CLASS_ZH,
+        ENTERPRISE_TYPE_ZH,
+        LICENCE_EVENT_NAMES,
+        SCOPE_TERMS,
+        EnterpriseType,
+        LicenceEvent,
+    )
 
     lines = [
         "# Registry 主数据",
@@ -203,6 +210,21 @@ def registry_page() -> str:
     lines += [row(f"`{t.contract_name}`", ENTERPRISE_TYPE_ZH[t]) for t in EnterpriseType if t]
     lines += ["", "## Classes of drugs 药品类别", "", "Several are joined by `;`.", ""]
     lines += [*table("class", "中文"), *(row(f"`{name}`", zh) for name, zh in CLASS_ZH.items())]
+    lines += ["", "## Scopes 经营范围", ""]
+    lines += [
+        "A scope joins classes of drugs and these terms by `;`. A scope with any other term is"
+    ]
+    lines += ["not understood, and not judged.", "", *table("term", "classes it covers")]
+    lines += [row(term, "、".join(f"`{c}`" for c in found)) for term, found in SCOPE_TERMS.items()]
+    lines += ["", "## Kinds of licence events 许可事项", ""]
+    lines += [
+        "Kinds that end in `_change`, or begin or end with 变更, are changes; others that are not"
+    ]
+    lines += ["below count as nothing.", "", *table("what it means", "written as")]
+    for kind in LicenceEvent:
+        names = [name for name, found in LICENCE_EVENT_NAMES.items() if found == kind]
+        if names:
+            lines.append(row(kind.name.lower(), "、".join(f"`{name}`" for name in names)))
     return "\n".join(lines) + "\n"
 
 
