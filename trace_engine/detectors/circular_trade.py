@@ -130,7 +130,8 @@ class CircularTrade(KeyedDetector[CircularTradeParameters]):
 
     def select(self, data: Slice, parameters: CircularTradeParameters) -> tuple[Rows, Verdict]:
         """Return the bill edges of a slice."""
-        hops, no_drug = trades(data)
+        hops, counts = trades(data)
+        no_drug = int(counts[1])
         return trade_rows(data, hops), Verdict(
             judged=len(hops), skipped={"no_drug": no_drug} if no_drug else {}
         )

@@ -109,14 +109,18 @@ class FanInCollection(KeyedDetector[FanInCollectionParameters]):
 
     def select(self, data: Slice, parameters: FanInCollectionParameters) -> tuple[Rows, Verdict]:
         """Return the bill edges whose giver is at the retail level."""
-        hops, no_drug = trades(data)
-        kind = data.registry.party_type[data.batch.source[hops]]
+        view = data.registry
+        # Of unknown type are taken too, to be counted.
+        looked_at = np.isin(view.party_type, [*_RETAIL_LEVEL, 0])
+        hops, (trade, no_drug, _) = trades(data, looked_at)
+        kind = view.party_type[data.batch.source[hops]]
         unknown = int(np.count_nonzero(kind == 0))
-        rows = trade_rows(data, hops[np.isin(kind, _RETAIL_LEVEL)])
-        rows["source_group"] = data.registry.party_group[rows["source"]]
-        skipped = {"type_unknown": unknown, "no_drug": no_drug}
+        rows = trade_rows(data, hops[kind != 0])
+        rows["source_group"] = view.party_group[rows["source"]]
+        skipped = {"type_unknown": unknown, "no_drug": int(no_drug)}
         return rows, Verdict(
-            judged=len(hops) - unknown, skipped={reason: n for reason, n in skipped.items() if n}
+            judged=int(trade - no_drug) - unknown,
+            skipped={reason: n for reason, n in skipped.items() if n},
         )
 
     def new_state(self) -> State:

@@ -34,7 +34,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.kernel import kernel
 from trace_engine.detectors._scanning import days_in, runs, taken
+from trace_engine.detectors._trade import summed
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -56,6 +58,7 @@ Bools = npt.NDArray[np.bool_]
 
 _RETAIL_LEVEL = [int(t) for t in RETAIL_TYPES | MEDICAL_TYPES]
 _RECEIPT, _DISPATCH, _PASSED = 0, 1, 2
+_DIRECT = int(EventKind.DIRECT_SHIPMENT)
 
 # ``source`` is X in dispatches and what passed, ``target`` is X in receipts.
 _COLUMNS: dict[str, Any] = {
@@ -144,33 +147,28 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
     def select(self, data: Slice, parameters: PassThroughParameters) -> tuple[Rows, Verdict]:
         """Return receipts and dispatches by bill, and by both bills what passed through."""
         batch, view = data.batch, data.registry
-        ships = data.rows_of(Role.SHIP)
-        ships = ships[batch.kind[ships] != int(EventKind.DIRECT_SHIPMENT)]
-        stated = ships[batch.source_region[ships] >= 0]
-        placed = np.append(np.diff(view.dispatch_offsets) > 0, False)
-        known = stated[placed[batch.source[stated]]]
-        skipped = {
-            "no_region_stated": len(ships) - len(stated),
-            "unknown_seller": len(stated) - len(known),
-        }
+        placed = np.diff(view.dispatch_offsets) > 0
+        abroad, counts = np.empty(len(data), np.int64), np.zeros(3, np.int64)
+        m = _abroad(
+            data.rows_of(Role.SHIP), batch.kind, batch.source, batch.target, batch.source_region,
+            batch.bill, batch.time, placed, view.party_region, abroad, counts,
+        )  # fmt: skip
+        skipped = {"no_region_stated": int(counts[1]), "unknown_seller": int(counts[2])}
         verdict = Verdict(
-            judged=len(known), skipped={reason: n for reason, n in skipped.items() if n}
+            judged=int(counts[0]), skipped={reason: n for reason, n in skipped.items() if n}
         )
-        # Most goods leave from the giver's own region: a cheap test before that of all its places.
-        abroad = known[batch.source_region[known] != view.party_region[batch.source[known]]]
-        usable = (batch.bill[abroad] != 0) & (batch.target[abroad] >= 0)
-        usable &= batch.time[abroad] % DAY != 0
-        abroad = abroad[usable]
+        abroad = abroad[:m].copy()
         abroad = abroad[apart_from_places(data, abroad, "city")]
-        receipts = data.rows_of(Role.RECEIVE)
-        buyer = batch.target[receipts]
-        kept = (buyer >= 0) & (batch.bill[receipts] != 0) & (batch.time[receipts] % DAY != 0)
-        kept &= ~np.isin(view.party_type[buyer], _RETAIL_LEVEL)
-        receipts = receipts[kept]
+        receipts = np.empty(len(data), np.int64)
+        trading = ~np.isin(view.party_type, _RETAIL_LEVEL)
+        m = _booked(
+            data.rows_of(Role.RECEIVE), batch.target, batch.bill, batch.time, trading, receipts
+        )
+        receipts = receipts[:m].copy()
         passed, before = _passed(data, abroad, parameters)
         nothing = np.zeros(0, np.uint64)
         parts = [
-            _rows(data, _RECEIPT, receipts),
+            _receipts(data, receipts),
             _rows(data, _DISPATCH, abroad),
             _rows(
                 data,
@@ -224,6 +222,66 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
         )
 
 
+@kernel
+def _abroad(
+    ships: Int64,
+    kind: npt.NDArray[np.int8],
+    source: npt.NDArray[np.int32],
+    target: npt.NDArray[np.int32],
+    source_region: npt.NDArray[np.int16],
+    bill: npt.NDArray[np.uint64],
+    time: Int64,
+    placed: Bools,
+    party_region: npt.NDArray[np.int16],
+    rows: Int64,
+    counts: Int64,
+) -> int:
+    """Write shipments that left from a region other than the giver's own; return how many.
+
+    ``counts``: judged, without a region, of an unknown giver or one without a place.
+    """
+    m = 0
+    for k in range(len(ships)):
+        i = ships[k]
+        if kind[i] == _DIRECT:
+            continue
+        giver, region = source[i], source_region[i]
+        if region < 0:
+            counts[1] += 1
+        elif giver < 0 or not placed[giver]:
+            counts[2] += 1
+        else:
+            counts[0] += 1
+            if (
+                region != party_region[giver]
+                and bill[i] != 0
+                and target[i] >= 0
+                and time[i] % DAY != 0
+            ):
+                rows[m] = i
+                m += 1
+    return m
+
+
+@kernel
+def _booked(
+    receipts: Int64,
+    target: npt.NDArray[np.int32],
+    bill: npt.NDArray[np.uint64],
+    time: Int64,
+    trading: Bools,
+    rows: Int64,
+) -> int:
+    """Write receipts with a bill and a time of a receiver above the retail level; return how many."""
+    m = 0
+    for k in range(len(receipts)):
+        i = receipts[k]
+        if target[i] >= 0 and trading[target[i]] and bill[i] != 0 and time[i] % DAY != 0:
+            rows[m] = i
+            m += 1
+    return m
+
+
 def _passed(data: Slice, abroad: Int64, p: PassThroughParameters) -> tuple[Int64, Int64]:
     """Return the dispatches that pass through, and the receipts before them, as rows."""
     batch, view = data.batch, data.registry
@@ -251,8 +309,19 @@ def _strangers(data: Slice, one: npt.NDArray[np.int32], other: npt.NDArray[np.in
     return found
 
 
+def _receipts(data: Slice, rows: Int64) -> Rows:
+    """Return receipts summed by bill: there are many, and in honest trade nothing else."""
+    last, codes = summed(data, rows, data.batch.source, by_pack=False)
+    return _columns(data, _RECEIPT, last, codes=codes)
+
+
 def _rows(data: Slice, part: int, rows: Int64, **columns: npt.NDArray[Any]) -> Rows:
     """Return rows of a slice joined by their bills (of one day and one pair of enterprises)."""
+    return _joined(_columns(data, part, rows, **columns))
+
+
+def _columns(data: Slice, part: int, rows: Int64, **columns: npt.NDArray[Any]) -> Rows:
+    """Return rows of a slice with every column; those not given are of one code."""
     batch = data.batch
     out: Rows = {
         "seq": data.seq_base + rows,
@@ -265,7 +334,7 @@ def _rows(data: Slice, part: int, rows: Int64, **columns: npt.NDArray[Any]) -> R
     }
     for name in ("time", "event_key", "source", "target", "bill"):
         out[name] = getattr(batch, name)[rows]
-    return _joined(out | columns)
+    return out | columns
 
 
 def _joined(rows: Rows) -> Rows:
