@@ -70,9 +70,7 @@ _TRADES = {
     int(kind): [int(k) for k in kinds] for kinds in (RETAIL_TYPES, MEDICAL_TYPES) for kind in kinds
 }
 KEPT = 13  # months remembered: the one that is open and twelve before it
-_COLUMNS = (
-    "seq", "time", "event_key", "source", "class_id", "cell", "packs",
-)  # fmt: skip
+_COLUMNS = ("seq", "time", "event_key", "source", "class_id", "cell", "packs")
 
 
 class SellerVolumeParameters(Parameters, frozen=True, kw_only=True):
@@ -183,22 +181,18 @@ class SellerVolume(KeyedDetector[SellerVolumeParameters]):
         """Return one row for each seller, class and day: the packs it sold."""
         batch, view = data.batch, data.registry
         rows = data.rows_of(Role.PERSON_SALE, Role.CONSUMER_RETURN)
-        back = ROLE_OF[batch.kind[rows]] == int(Role.CONSUMER_RETURN)
-        new = ~back & ((data.custody.signal[rows] & np.uint32(NEW_SALE)) != 0)
         if not view.has("drugs"):
-            total = int(np.count_nonzero(new))
+            total = int(np.count_nonzero(self._counted(data, rows)[0]))
             return self._empty(), Verdict(skipped={"no_registry": total} if total else {})
-        categories = categories_of(data)
-        judgeable = np.append(categories.judgeable, False)
-        watched = np.zeros(len(judgeable), np.int64)
-        for name in reversed(parameters.classes):
-            member = np.append(categories.restricted(name, data.first_day), False)
-            watched[member & judgeable] = class_id(name) + 1
-        drug = batch.drug[rows]
-        skipped = {"unknown_drug": int(np.count_nonzero(new & ~judgeable[drug]))}
+        watched = self._watched(data, parameters)
+        what = watched[batch.drug[rows]]
+        some = np.flatnonzero(what)  # most sales are of drugs that nobody watches
+        rows, what = rows[some], what[some]
+        new, back = self._counted(data, rows)
+        skipped = {"unknown_drug": int(np.count_nonzero(new & (what < 0)))}
         party = np.where(back, batch.target[rows], batch.source[rows])
-        counted = (new | back) & (watched[drug] > 0) & (party >= 0)
-        rows, party, back = rows[counted], party[counted], back[counted]
+        counted = (new | back) & (what > 0) & (party >= 0)
+        rows, party, back, what = rows[counted], party[counted], back[counted], what[counted]
         kind = np.append(view.party_type, np.int8(0))[party].astype(np.int64)
         province = np.append(view.party_province, np.int8(0))[party].astype(np.int64)
         known = (kind > 0) & (province > 0)
@@ -207,7 +201,7 @@ class SellerVolume(KeyedDetector[SellerVolumeParameters]):
         packs = np.maximum(batch.quantity[rows].astype(np.int64), 1)
         packs[(batch.flags[rows] & SPLIT_SALE) != 0] = 1
         packs = np.where(back, -packs, packs)
-        classes = watched[batch.drug[rows]] - 1
+        classes = what[known] - 1
         cell = (kind * 100 + province)[known]
         parts = [
             self._days(data, rows[mine], party[mine], packs[mine], int(c), cell[mine])
@@ -221,6 +215,23 @@ class SellerVolume(KeyedDetector[SellerVolumeParameters]):
         joined = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
         order = np.lexsort((joined["event_key"], joined["time"]))
         return {name: column[order] for name, column in joined.items()}, verdict
+
+    @staticmethod
+    def _watched(data: Slice, parameters: SellerVolumeParameters) -> Int64:
+        """Return 1 + the class of each drug, 0 if not watched, -1 if not classified (and for -1)."""
+        categories = categories_of(data)
+        watched = np.where(categories.judgeable, 0, -1).astype(np.int64)
+        for name in reversed(parameters.classes):
+            member = categories.restricted(name, data.first_day) & (watched >= 0)
+            watched[member] = class_id(name) + 1
+        return np.append(watched, -1)
+
+    @staticmethod
+    def _counted(data: Slice, rows: Int64) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which rows are new sales, and which are packs brought back."""
+        back = ROLE_OF[data.batch.kind[rows]] == int(Role.CONSUMER_RETURN)
+        new = ~back & ((data.custody.signal[rows] & np.uint32(NEW_SALE)) != 0)
+        return new, back
 
     @staticmethod
     def _days(data: Slice, rows: Int64, party: Any, packs: Int64, number: int, cell: Int64) -> Rows:

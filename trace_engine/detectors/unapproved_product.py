@@ -1,0 +1,300 @@
+"""Unapproved product 未经批准的药品 (B11, B12): traded without an approval, or a foreign pack of none.
+
+Definition
+----------
+Judged: events of role ``SHIP`` and ``PERSON_SALE`` with a known giver that name a drug. Skipped, in this
+order: without a drug registry all of them (``no_registry``); drugs the registry does not know, unless
+case 1 holds (``unknown_drug``: that is ``unknown_product``'s matter); registered drugs without a stated
+approval number, unless case 1 holds (``no_approval_number``).
+
+The *entry* is that of the event's drug, else that of the identifier in the code. Hospital preparations
+and granules for TCM prescriptions have no approval number and are not judged by it
+(``other_licence``). The first case that holds *fires*:
+
+1. ``foreign``: the identifier in the code (or where it holds none, the drug stated) is a GTIN of 14
+   digits of another country, and there is no entry, or one without an approval number. (GTINs of
+   another country begin, after the first digit, with three digits that are neither 690 to 699, nor
+   020 to 029, 040 to 049, 200 to 299: those shops give out themselves, nor 977 to 999.) A code with a
+   wrong check digit or structure is not judged by it;
+2. ``malformed``: the entry's approval number is none that exists (国药准字 + letter(s) + 8 digits, or a
+   licence of old for imports);
+3. ``lapsed``: the event states a production day later than the last day of the approval and
+   ``renewal_days`` more (what was made in time may be sold until it expires);
+4. ``before_approval``: the event's day is before the first day of the approval, and its number was
+   given in the year of that day. (A later first day is that of a renewal: nothing follows from it.)
+
+Several entries of one drug: the first of their first days and the last of their last days count.
+
+The subject is the giver. observed = 1 (case 3, 4: days after the last, before the first day), threshold
+= 0. Hits of one seller, day, drug, batch number and case are one finding. Severity: 0.7, 0.6, 0.6, 0.5.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from trace_engine.detectors.base import (
+    Detector,
+    Evidence,
+    Family,
+    Parameters,
+    Slice,
+    Verdict,
+    hits_of,
+)
+from trace_engine.events.batch import DAY, MISSING_DAY
+from trace_engine.events.kinds import Role
+from trace_engine.registry import RegistryView
+from trace_engine.registry.identifiers import check_approval
+
+Int64 = npt.NDArray[np.int64]
+Days = npt.NDArray[np.int32]
+
+_NO_NUMBER, _GOOD, _BAD, _OTHER_LICENCE = range(4)
+_ALWAYS, _NEVER = -(2**30), 2**30
+_FOREIGN, _MALFORMED, _LAPSED, _BEFORE = range(4)
+_SEVERITY = np.array([0.7, 0.6, 0.6, 0.5])
+_ZH = np.array(
+    [
+        "追溯码商品条码为境外编码，且无药品批准文号登记",
+        "登记的药品批准文号格式不成立",
+        "生产日期晚于药品批准文号有效期",
+        "早于药品批准之日销售",
+    ]
+)
+_EN = np.array(
+    [
+        "its GTIN is one of another country and no approval is on record",
+        "its approval number on record is none that exists",
+        "it was made after its approval had ended",
+        "it was sold before its approval began",
+    ]
+)
+_NUMBER_YEAR = re.compile(r"([0-9]{4})[0-9]{4}$")
+
+
+def foreign_gtin(text: str) -> bool:
+    """Return whether a drug identifier is a GTIN-14 given out in another country."""
+    if len(text) != 14 or not (text.isascii() and text.isdigit()):
+        return False
+    prefix = int(text[1:4])
+    home = 690 <= prefix <= 699
+    own = 20 <= prefix <= 29 or 40 <= prefix <= 49 or 200 <= prefix <= 299
+    return not (home or own or prefix >= 977 or prefix == 0)
+
+
+class _Approvals:
+    """What the drug registry says of approvals: arrays by its rows (the last entry: unknown)."""
+
+    def __init__(self, view: RegistryView) -> None:
+        self.view = view
+        table = view.registry.table("drugs")
+        n = 0 if table is None else int(table.num_rows)
+        numbers = self._texts(table, "approval_no", n)
+        exempt = view.row_classes() & view.class_mask("hospital_preparation", "tcm_granules")
+        status = [self._status(number) for number in numbers]
+        self.status = np.append(np.array(status, np.int8), np.int8(_NO_NUMBER))
+        self.status[np.append(exempt[:n] != 0, False)] = _OTHER_LICENCE
+        first = self._days(table, "valid_from", n, _ALWAYS)
+        last = self._days(table, "valid_to", n, _NEVER)
+        self._join_entries(self._texts(table, "drug_id", n), first, last)
+        years = [_NUMBER_YEAR.search(number) for number in numbers]
+        given = np.array([int(y[1]) if y else -1 for y in years], np.int64)
+        began = first.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
+        first[given != began] = _ALWAYS
+        self.first = np.append(first, np.int32(_ALWAYS))
+        self.last = np.append(last, np.int32(_NEVER))
+        self._foreign = np.zeros(0, np.bool_)
+
+    def foreign(self) -> npt.NDArray[np.bool_]:
+        """Return which drugs of the vocabulary are foreign GTINs; one entry more for -1."""
+        values = self.view.vocabulary.drugs.values
+        done = max(len(self._foreign) - 1, 0)
+        count = len(values)
+        if count > done or len(self._foreign) == 0:
+            new = np.array([foreign_gtin(text) for text in values[done:count]], np.bool_)
+            self._foreign = np.concatenate([self._foreign[:done], new, [False]])
+        return self._foreign
+
+    @staticmethod
+    def _texts(table: pa.Table | None, name: str, n: int) -> list[str]:
+        if table is None or name not in table.column_names:
+            return [""] * n
+        return [
+            re.sub(r"\s", "", unicodedata.normalize("NFKC", text or ""))
+            for text in table.column(name).to_pylist()
+        ]
+
+    @staticmethod
+    def _status(number: str) -> int:
+        if not number:
+            return _NO_NUMBER
+        return _GOOD if check_approval(number) else _BAD
+
+    @staticmethod
+    def _days(table: pa.Table | None, name: str, n: int, missing: int) -> Days:
+        if table is None or name not in table.column_names:
+            return np.full(n, missing, np.int32)
+        days = table.column(name).cast(pa.int32()).fill_null(missing).to_numpy()
+        return np.array(days, np.int32)
+
+    @staticmethod
+    def _join_entries(ids: list[str], first: Days, last: Days) -> None:
+        """Give all entries of one drug the first of their first days and the last of the last."""
+        if not ids:
+            return
+        _, group = np.unique(np.array(ids), return_inverse=True)
+        earliest = np.full(len(ids), _NEVER, np.int32)
+        latest = np.full(len(ids), _ALWAYS, np.int32)
+        np.minimum.at(earliest, group, first)
+        np.maximum.at(latest, group, last)
+        first[:], last[:] = earliest[group], latest[group]
+
+
+@lru_cache(maxsize=4)
+def _approvals(view: RegistryView) -> _Approvals:
+    return _Approvals(view)
+
+
+def foreign_drugs(view: RegistryView) -> npt.NDArray[np.bool_]:
+    """Return which drugs of the vocabulary are GTINs of another country; one entry more for -1."""
+    return _approvals(view).foreign()
+
+
+class UnapprovedProductParameters(Parameters, frozen=True, kw_only=True):
+    """Thresholds of :class:`UnapprovedProduct`."""
+
+    renewal_days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=3650,
+            description="Days after the last day of an approval in which its renewal may be pending",
+            extra_json_schema={"unit": "days", "zh": "批准文号到期后再注册审批可能未完成的天数"},
+        ),
+    ] = 180
+
+
+class UnapprovedProduct(Detector[UnapprovedProductParameters]):
+    """Drugs traded against the approvals on record."""
+
+    id: ClassVar[str] = "unapproved_product"
+    title_zh: ClassVar[str] = "经营未经批准的药品"
+    title_en: ClassVar[str] = "Unapproved product"
+    family: ClassVar[Family] = Family.SUSPECTED_VIOLATION
+    evidence: ClassVar[Evidence] = Evidence.CATEGORY
+    key: ClassVar[str] = "none"
+    rows: ClassVar[tuple[str, ...]] = ("B11", "B12")
+    basis: ClassVar[str] = (
+        "药品经营环节“清源”巩固提升行动（药监综药管〔2026〕22号）：经营无证产品；药品网络销售环节集中"
+        "治理（宁药监函发〔2024〕11号）：销售未经注册批准的药品、销售跨境进口非法药品"
+    )
+    unit: ClassVar[str] = "packs or days"
+    needs: ClassVar[tuple[str, ...]] = ("registry.drugs",)
+    false_positives: ClassVar[str] = (
+        "Stocks made while the approval held (judged by the production day), renewals not yet on record "
+        "(renewal_days), packs admitted by name for one region (乐城、港澳药械通): see the permit; an "
+        "entry of the registry written wrongly: many sellers of one drug, check the registry first."
+    )
+    parameters: ClassVar[type[Parameters]] = UnapprovedProductParameters
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}销售{drug}（批号{batch_no}）追溯码{code_count}个（如{code}）：{problem_zh}"
+        "（登记文号：{approval}）。"
+    )
+    sentence_en: ClassVar[str] = (
+        "On {date} {subject} sold {code_count} code(s) of {drug} (batch {batch_no}), such as {code}: "
+        "{problem_en} (number on record: {approval})."
+    )
+
+    def judge(self, data: Slice, parameters: UnapprovedProductParameters) -> Verdict:
+        """Judge what was shipped and sold in a slice."""
+        batch, view = data.batch, data.registry
+        rows = data.rows_of(Role.SHIP, Role.PERSON_SALE)
+        drug, coded = batch.drug[rows], batch.code_drug[rows]
+        named = (batch.source[rows] >= 0) & ((drug >= 0) | (coded >= 0))
+        if not named.all():
+            rows, drug, coded = rows[named], drug[named], coded[named]
+        if not view.has("drugs"):
+            return Verdict(skipped={"no_registry": len(rows)} if len(rows) else {})
+        approvals = _approvals(view)
+        entry = np.append(view.drug_row, np.int32(-1))
+        by_drug = approvals.status[entry]  # by drug, to rule out nearly all rows in one look
+        suspicious = self._suspicious(approvals, entry, by_drug)
+        maybe = np.flatnonzero(suspicious[drug] | suspicious[coded])
+        some = rows[maybe]
+        row = np.where(entry[drug[maybe]] >= 0, entry[drug[maybe]], entry[coded[maybe]])
+        status = approvals.status[row]
+        told = np.where(coded[maybe] >= 0, coded[maybe], drug[maybe])
+        foreign = approvals.foreign()[told] & (batch.code_problem[some] == 0)
+        foreign &= status == _NO_NUMBER
+        day = batch.time[some] // DAY
+        made = batch.production[some].astype(np.int64)
+        late = np.where(made == MISSING_DAY, 0, made - approvals.last[row].astype(np.int64))
+        early = approvals.first[row].astype(np.int64) - day
+        numbered = (status == _GOOD) | (status == _BAD)
+        case = np.select(
+            [
+                foreign,
+                status == _BAD,
+                numbered & (late > parameters.renewal_days),
+                numbered & (early > 0),
+            ],
+            [_FOREIGN, _MALFORMED, _LAPSED, _BEFORE],
+            -1,
+        )
+        skipped = {
+            "unknown_drug": (row < 0) & ~foreign,
+            "no_approval_number": (row >= 0) & (status == _NO_NUMBER) & ~foreign,
+            "other_licence": status == _OTHER_LICENCE,
+        }
+        counts = {name: int(np.count_nonzero(which)) for name, which in skipped.items()}
+        found = np.flatnonzero(case >= 0)
+        case = case[found]
+        extent = np.select([case == _LAPSED, case == _BEFORE], [late[found], early[found]], 1)
+        return Verdict(
+            hits=hits_of(
+                data,
+                some[found],
+                observed=extent,
+                threshold=0,
+                severity=_SEVERITY[case],
+                group=(case + 1).astype(np.uint64),
+                extra={
+                    "problem_zh": _ZH[case],
+                    "problem_en": _EN[case],
+                    "approval": self._numbers(view, row[found]),
+                },
+            ),
+            judged=len(rows) - sum(counts.values()),
+            skipped={name: count for name, count in counts.items() if count},
+        )
+
+    @staticmethod
+    def _suspicious(approvals: _Approvals, entry: Days, by_drug: Any) -> npt.NDArray[np.bool_]:
+        """Return, by drug (and for -1 at the end), which may be anything but plainly approved."""
+        suspicious: npt.NDArray[np.bool_] = by_drug != _GOOD
+        suspicious |= (approvals.first[entry] != _ALWAYS) | (approvals.last[entry] != _NEVER)
+        suspicious[-1] = False
+        return suspicious
+
+    @staticmethod
+    def _numbers(view: RegistryView, rows: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+        """Return the approval number on record of each row, or 无."""
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        table = view.registry.table("drugs")
+        column = None
+        if table is not None and "approval_no" in table.column_names:
+            column = table.column("approval_no")
+        texts = [
+            "无" if column is None or row < 0 else str(column[row].as_py() or "无")
+            for row in distinct.tolist()
+        ]
+        return np.array([*texts, ""], np.str_)[inverse]
