@@ -137,6 +137,7 @@ class Engine:
             self.policy.version,
             self.encoder.pseudonyms.mask_identity_cards,
         )
+        self.builder.holder = self
 
     # ---- events in -----------------------------------------------------------------------------
 

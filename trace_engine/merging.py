@@ -240,7 +240,9 @@ def _check_packages(
         keys = t.keys(keys)
         nodes = ours.packages.nodes_of(keys)
         b = ours.packages.arrays
-        known = (nodes >= 0) & ((b.up[nodes] >= 0) | (b.down[nodes] >= 0) | (b.replaced[nodes] >= 0))
+        known = (nodes >= 0) & (
+            (b.up[nodes] >= 0) | (b.down[nodes] >= 0) | (b.replaced[nodes] >= 0)
+        )
         known |= last_events(ours, keys)[0] >= 0
     if known.any():
         raise ValueError(

@@ -46,7 +46,7 @@ class Packages(NamedTuple):
     day: Int32  # its day
     void_day: Int32  # day it was made void, NEVER
     says: npt.NDArray[np.uint8]
-    index: Keys
+    index: Keys  # type: ignore[assignment]  # hides tuple.index
     used: Int64  # nodes, pairs
 
 

@@ -1,5 +1,6 @@
-"""Codes that leave the fast path: their stories are told anew, with what they borrow and without
-what was made void (``docs/semantics.md``, "VOID" and "Aggregation").
+"""Codes that leave the fast path: their stories are told anew (``docs/semantics.md``).
+
+They are told with what they borrow ("Aggregation") and without what was made void ("VOID").
 
 A *telling* is one code's events, own and borrowed, as known after so many voids. All tellings of a
 slice run together through scratch tables, each under a number of its own in place of the code. An
@@ -9,7 +10,7 @@ the last telling of a code becomes its line.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +141,9 @@ class Tellings:
         self.views = views
         self.code: list[int] = list(range(past.roots))
         self.view = [views] * past.roots
-        self.count = [len(voids.days_of.get(k, ())) for k in range(past.roots)]
+        self.count = [0] * past.roots
+        for k, days in voids.days_of.items():
+            self.count[k] = len(days)
         self.stages: dict[int, list[int]] = {}  # affected root -> its views before the last
         self.number_of: dict[tuple[int, int, int], int] = {}
         if views:
@@ -235,7 +238,9 @@ class Tellings:
                 more = sorted(past.inherited(k, story, known) - lent)
                 rows.append(np.array(more, np.int64))
                 tellings.append(np.full(len(more), telling))
-            which, place = spread(past.heirs_begin[code[asking]], past.heirs_begin[code[asking] + 1])
+            which, place = spread(
+                past.heirs_begin[code[asking]], past.heirs_begin[code[asking] + 1]
+            )
             row = past.heirs[place]
             alive = past.void[row] > known
             rows.append(row[alive])

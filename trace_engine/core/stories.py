@@ -117,7 +117,7 @@ def roles_of(kind: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 @leaf
 def span_end(r: Rows, i: Integer) -> np.int64:
     """Return the last moment of the span of an event."""
-    return r.time[i] + (_DAY - 1 if (r.flags[i] & WHOLE_DAY) != 0 else 0)
+    return np.int64(r.time[i]) + (_DAY - 1 if (r.flags[i] & WHOLE_DAY) != 0 else 0)
 
 
 @leaf
@@ -132,7 +132,7 @@ def _emptied(r: Rows, own: Int64, start: Integer, stop: Integer, opener: Integer
         today = r.time[i] // _DAY
         timed = not dated and (r.flags[i] & WHOLE_DAY) == 0
         if today > day or (today == day and timed and r.time[i] > r.time[opener]):
-            return i
+            return int(i)
     return -1
 
 
@@ -174,7 +174,7 @@ def _step(flags: Integer) -> int:
 
 @leaf
 def _meets(r: Rows, i: Integer, since: Integer, until: Integer) -> bool:
-    return span_end(r, i) >= since and r.time[i] <= until
+    return bool(span_end(r, i) >= since and r.time[i] <= until)
 
 
 @kernel
@@ -197,7 +197,7 @@ def heights(
                 if (r.flags[i] & STATES) != 0:
                     for heir in range(heirs_begin[parent], heirs_begin[parent + 1]):
                         least = max(least, height[r.code[heirs[heir]]] + 1)
-            least = min(least, LEVELS)
+            least = min(least, np.int64(LEVELS))
             if least > height[k]:
                 height[k] = least
                 changed = True
@@ -338,7 +338,7 @@ def tell(
                                     )
                                 left = where != _ALONG
                                 if where >= 0:
-                                    again, follows = parent, where
+                                    again, follows = parent, np.int64(where)
                             if left:
                                 link_until[links - 1] = span_end(r, i)
                                 parent, opener = np.int64(-1), np.int64(-1)

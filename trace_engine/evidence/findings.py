@@ -18,11 +18,18 @@ from trace_engine.events.batch import DATE_ONLY, Vocabulary
 from trace_engine.events.findings import FINDINGS, MAXIMUM_CODES
 from trace_engine.evidence.flows import FlowEdge, flow_text, flows_of
 from trace_engine.evidence.grouping import Grouped, group_hits, standing
-from trace_engine.evidence.paths import PathEvent, path_events, path_text, time_text
+from trace_engine.evidence.paths import (
+    PathEvent,
+    path_events,
+    path_text,
+    time_text,
+    with_borrowed,
+)
 from trace_engine.registry.jurisdiction import responsible_bureau
 from trace_engine.registry.regions import load_regions
 
 if TYPE_CHECKING:
+    from trace_engine.core.contents import Holder
     from trace_engine.core.eventlog import EventLog
     from trace_engine.registry import RegistryView
 
@@ -51,6 +58,7 @@ class FindingsBuilder:
         self.vocabulary = vocabulary
         self.view = view
         self.policy_version = policy_version
+        self.holder: Holder | None = None  # where codes are known that move inside of others
         self.bureau = lru_cache(maxsize=100_000)(self._bureau)
         self.party_name = lru_cache(maxsize=100_000)(view.party_name)
         self.drug_name = lru_cache(maxsize=100_000)(view.drug_name)
@@ -96,7 +104,12 @@ class FindingsBuilder:
         flags = self.log.column("flags", leads)
         by_code = np.concatenate([np.full(len(g.starts) - 1, d.key == "code") for d, g in grouped])
         offsets, numbers = self.log.paths(leads[by_code])
-        events = path_events(numbers, self.log, self.vocabulary, self.view)
+        borrowed = None
+        if self.holder is not None:
+            offsets, numbers, borrowed = with_borrowed(
+                self.holder, leads[by_code], offsets, numbers
+            )
+        events = path_events(numbers, self.log, self.vocabulary, self.view, borrowed)
         for event in events:
             if event["bill_code"]:
                 event["bill_code"] = self.mask(event["bill_code"])

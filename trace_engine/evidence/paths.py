@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.events.batch import DATE_ONLY, Vocabulary
+from trace_engine.core.contents import borrowed_events
+from trace_engine.events.batch import DATE_ONLY, DAY, Vocabulary
 from trace_engine.events.kinds import INFO, KINDS, EventKind, Role
 from trace_engine.registry.regions import load_regions
 
 if TYPE_CHECKING:
+    from trace_engine.core.contents import Holder
     from trace_engine.core.eventlog import EventLog
     from trace_engine.registry import RegistryView
 
@@ -28,6 +30,7 @@ _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock by convention
 _KIND = {int(k.kind): k for k in KINDS}
 
 PathEvent = dict[str, Any]
+Int64 = npt.NDArray[np.int64]
 
 
 def time_text(time: int, date_only: bool) -> str:
@@ -36,10 +39,43 @@ def time_text(time: int, date_only: bool) -> str:
     return text[:10] if date_only else text
 
 
+def with_borrowed(
+    holder: Holder, leads: Int64, offsets: Int64, numbers: Int64
+) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
+    """Add to the paths of codes (up to the events ``leads``) what their cases went through.
+
+    Returns (offsets (m+1,), log numbers, which of them are events of what the code was in).
+    """
+    if len(holder.shards.packages) == 0 or len(leads) == 0:
+        return offsets, numbers, np.zeros(len(numbers), np.bool_)
+    at = holder.log.columns(["code", "time"], leads)
+    lent_offsets, lent = borrowed_events(holder, at["code"])
+    own_time, lent_time = (holder.log.column("time", some) for some in (numbers, lent))
+    paths, marks = [], []
+    for i in range(len(leads)):
+        own = slice(int(offsets[i]), int(offsets[i + 1]))
+        more = slice(int(lent_offsets[i]), int(lent_offsets[i + 1]))
+        known = lent_time[more] // DAY <= at["time"][i] // DAY
+        # Own events keep their order, whatever their times; the others stand where time puts them.
+        when = np.maximum.accumulate(own_time[own])
+        place = np.searchsorted(when, lent_time[more][known], side="right")
+        paths.append(np.insert(numbers[own], place, lent[more][known]))
+        marks.append(np.insert(np.zeros(len(when), np.bool_), place, True))
+    ends = np.cumsum([0, *map(len, paths)])
+    return ends, np.concatenate(paths), np.concatenate(marks)
+
+
 def path_events(
-    seqs: npt.NDArray[np.int64], log: EventLog, vocabulary: Vocabulary, view: RegistryView
+    seqs: npt.NDArray[np.int64],
+    log: EventLog,
+    vocabulary: Vocabulary,
+    view: RegistryView,
+    borrowed: npt.NDArray[np.bool_] | None = None,
 ) -> list[PathEvent]:
-    """Return the events ``seqs`` as dictionaries of text and numbers, in the order given."""
+    """Return the events ``seqs`` as dictionaries of text and numbers, in the order given.
+
+    Those ``borrowed`` also say ``inside``: the code they are events of, which held the other.
+    """
     regions = load_regions()
     names = (
         "time", "kind", "flags", "actor", "source", "target", "source_region", "target_region",
@@ -75,6 +111,9 @@ def path_events(
                 "bill_code": bills[i],
             }
         )
+    moved = np.flatnonzero(borrowed) if borrowed is not None else np.empty(0, np.int64)
+    for i, code in zip(moved.tolist(), log.column("code", seqs[moved]).tolist(), strict=True):
+        events[i]["inside"] = vocabulary.code_text(code)
     return events
 
 
@@ -97,14 +136,17 @@ class _Step:
     sent: bool = False
     received: bool = False
     back: bool = False  # a return
+    inside: bool = False  # in its case, which was scanned in its place
 
     def shown(self, lang: str) -> str:
         """Return the stop with its day."""
         if not self.day:
             return self.text
         if lang == "zh":
-            return f"{self.text}（{'退货 ' if self.back else ''}{self.day}）"
-        return f"{self.text} ({'return ' if self.back else ''}{self.day})"
+            marks = ("退货 " if self.back else "") + ("随箱 " if self.inside else "")
+            return f"{self.text}（{marks}{self.day}）"
+        marks = ("return " if self.back else "") + ("in its case " if self.inside else "")
+        return f"{self.text} ({marks}{self.day})"
 
 
 def path_text(events: Sequence[PathEvent], lang: str) -> str:
@@ -147,6 +189,7 @@ def path_text(events: Sequence[PathEvent], lang: str) -> str:
                     sent=role in _SENDING,
                     received=role in _RECEIVING,
                     back=role in (Role.RETURN_SHIP, Role.RETURN_RECEIVE, Role.CONSUMER_RETURN),
+                    inside="inside" in event,
                 )
             )
             last = receiver
