@@ -99,8 +99,9 @@ def test_guilt_is_that_of_subjects_of_violations(world: World) -> None:
     nobodys = {d for k in kinds if k.by is By.NOBODY for d in k.detectors}
     assert nobodys >= QUALITY
     subjects: dict[str, set[str]] = defaultdict(set)
+    listed = {s["seller_id"] for s in world.sellers}  # no makers, no platforms
     for s in world.schemes:
-        if s["role"] == "subject":
+        if s["role"] == "subject" and s["seller_id"] in listed:
             subjects[s["seller_id"]].add(s["detector"])
     guilty = {s["seller_id"] for s in world.sellers if s["guilty"] == "true"}
     assert guilty >= {seller for seller, found in subjects.items() if found - nobodys}

@@ -20,7 +20,7 @@ from trace_engine.simulate.registry_files import party_ids, write_registry
 from trace_engine.simulate.rows import Rows
 from trace_engine.simulate.schemes.dumping import ROWS, MarketPrices, plant_dumping
 from trace_engine.simulate.truth import Truth
-from trace_engine.simulate.truth_files import write_truth
+from trace_engine.simulate.truth_files import NO_SELLERS, write_truth
 from trace_engine.simulate.write import FORMATS, Spool, Texts, write_events
 
 EVENTS_PER_CODE = 5.1  # inside the window, measured; only sizes the market
@@ -130,7 +130,7 @@ def simulate(
         codes=codes,
         enterprises=market.count,
         sellers=len(market.sellers),
-        guilty_sellers=len(truth.guilty),
+        guilty_sellers=sum(int(market.type[p]) not in NO_SELLERS for p in truth.guilty),
         scheme_cases=truth.cases_by_detector(),
         cases_left_out=dict(sorted(left_out.items())),
         benign_cases=truth.benign_by_kind(),

@@ -16,6 +16,9 @@ from trace_engine.simulate.truth import SUBJECT, Truth
 from trace_engine.simulate.write import event_ids
 
 
+NO_SELLERS = (MAH, PLATFORM, UNLICENSED)  # types that ``sellers.csv`` does not list
+
+
 def _lists(lists: list[tuple[int, ...]], texts: pa.Array) -> pa.Array:
     offsets = np.cumsum([0, *(len(one) for one in lists)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), texts)
@@ -80,7 +83,7 @@ def write_truth(market: Market, truth: Truth, ids: list[str], folder: Path) -> N
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["seller_id", "guilty", "schemes"])
         for party in range(market.count):
-            if int(market.type[party]) in (MAH, PLATFORM, UNLICENSED):
+            if int(market.type[party]) in NO_SELLERS:
                 continue
             named = ";".join(sorted(cases.get(party, ())))
             writer.writerow([ids[party], str(party in guilty).lower(), named])
