@@ -15,7 +15,6 @@ from trace_engine.simulate.market import MAH, PLATFORM, UNLICENSED, Market
 from trace_engine.simulate.truth import SUBJECT, Truth
 from trace_engine.simulate.write import event_ids
 
-
 NO_SELLERS = (MAH, PLATFORM, UNLICENSED)  # types that ``sellers.csv`` does not list
 
 
