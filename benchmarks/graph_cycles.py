@@ -254,7 +254,15 @@ def market_graph(events: int, seed: int, folder: Path) -> tuple[Graph, npt.NDArr
 
     simulate(events, seed, folder)
     names = ["event_time", "event_type", "from_id", "to_id", "drug_id", "bill_code", "quantity"]
-    table = ds.dataset(folder / "events").to_table(columns=names)
+    table = ds.dataset(folder / "events").to_table(columns=[*names, "code"])
+    # Few rows name their drug: it is the first seven digits of a national code, else the GTIN.
+    code = table["code"]
+    national = pc.equal(pc.utf8_length(code), 20)
+    in_code = pc.if_else(
+        national, pc.utf8_slice_codeunits(code, 0, 7), pc.utf8_slice_codeunits(code, 0, 16)
+    )
+    drug = pc.coalesce(table["drug_id"], in_code)
+    table = table.set_column(names.index("drug_id"), "drug_id", drug)
     trade = pc.is_in(
         table["event_type"],
         value_set=_strings("sale_shipment", "production_shipment", "supply_shipment"),

@@ -148,9 +148,10 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
         """Return receipts and dispatches by bill, and by both bills what passed through."""
         batch, view = data.batch, data.registry
         placed = np.diff(view.dispatch_offsets) > 0
-        abroad, counts = np.empty(len(data), np.int64), np.zeros(3, np.int64)
+        ships, booked = data.rows_of(Role.SHIP), data.rows_of(Role.RECEIVE)
+        abroad, counts = np.empty(len(ships), np.int64), np.zeros(3, np.int64)
         m = _abroad(
-            data.rows_of(Role.SHIP), batch.kind, batch.source, batch.target, batch.source_region,
+            ships, batch.kind, batch.source, batch.target, batch.source_region,
             batch.bill, batch.time, placed, view.party_region, abroad, counts,
         )  # fmt: skip
         skipped = {"no_region_stated": int(counts[1]), "unknown_seller": int(counts[2])}
@@ -159,11 +160,9 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
         )
         abroad = abroad[:m].copy()
         abroad = abroad[apart_from_places(data, abroad, "city")]
-        receipts = np.empty(len(data), np.int64)
+        receipts = np.empty(len(booked), np.int64)
         trading = ~np.isin(view.party_type, _RETAIL_LEVEL)
-        m = _booked(
-            data.rows_of(Role.RECEIVE), batch.target, batch.bill, batch.time, trading, receipts
-        )
+        m = _booked(booked, batch.target, batch.bill, batch.time, trading, receipts)
         receipts = receipts[:m].copy()
         passed, before = _passed(data, abroad, parameters)
         nothing = np.zeros(0, np.uint64)
