@@ -143,7 +143,7 @@ def territory_breach(scene: Scene, who: int, cases: int) -> None:
         if len(shops) == 0:
             continue
         near = shops[m.province[shops] == m.province[who]]
-        buyer = desk.pick(near if len(near) else shops)
+        buyer = desk.pick(near) if len(near) else desk.found(PHARMACY, int(m.province[who]))
         codes = desk.codes(drug, desk.number(4, 9))
         start = desk.day(40)
         batch = desk.batch(drug, start)
