@@ -32,12 +32,12 @@ def _date(day: int) -> str:
 
 
 def _buyer(desk: Desk, province: int) -> int:
-    """Return a pharmacy without a web shop in a province, or anywhere if it has none."""
+    """Return a pharmacy without a web shop in a province: a new one if it has none."""
     m = desk.market
     shops = m.members(PHARMACY)
     shops = shops[m.shop_of[shops] < 0]
     here = shops[m.province[shops] == province]
-    return desk.pick(here if len(here) else shops)
+    return desk.pick(here) if len(here) else desk.found(PHARMACY, province)
 
 
 def licence_invalid(scene: Scene, who: int, cases: int) -> None:
@@ -143,7 +143,7 @@ def territory_breach(scene: Scene, who: int, cases: int) -> None:
         if len(shops) == 0:
             continue
         near = shops[m.province[shops] == m.province[who]]
-        buyer = desk.pick(near) if len(near) else desk.found(PHARMACY, int(m.province[who]))
+        buyer = desk.pick(near if len(near) else shops)
         codes = desk.codes(drug, desk.number(4, 9))
         start = desk.day(40)
         batch = desk.batch(drug, start)
