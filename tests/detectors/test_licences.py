@@ -10,15 +10,17 @@ import pytest
 from tests.conformance import defaults
 from tests.conformance.machine import comparable, hits_of_engine, registry_of, run_engine
 from tests.conformance.places import point
+from tests.reference.channels import DETECTORS as CHANNELS
 from tests.reference.events import events_of
 from tests.reference.history import history_of
-from tests.reference.licences import DETECTORS
+from tests.reference.licences import DETECTORS as LICENCES
 from tests.reference.world import World
 from trace_engine.coverage import Coverage
 from trace_engine.engine import Engine
 
 Row = dict[str, Any]
 
+DETECTORS = {**LICENCES, **CHANNELS}
 BEGIN = 20148  # 2025-03-01
 
 
