@@ -121,6 +121,19 @@ def run(
     by_day = chosen if callable(chosen) else (lambda day: chosen)
     if last_day is None:
         last_day = max((event.day for event in listed), default=0)
+    stories, known = stories_of(listed, world, by_day, last_day)
+    rows: list[Enriched] = []
+    waiting: list[Waiting] = []
+    for story in stories:
+        rows += story.rows(known)
+        waiting += story.late(known)
+    return rows, waiting
+
+
+def stories_of(
+    listed: list[Event], world: World, by_day: Callable[[int], Settings], last_day: int
+) -> tuple[list[Story], Callable[[int], Aggregation]]:
+    """Return the stories of all codes, and what gives packing as known on a day."""
     by_code: dict[str, list[Event]] = {}
     for event in listed:
         by_code.setdefault(event.code, []).append(event)
@@ -139,9 +152,4 @@ def run(
             views[number] = Aggregation(listed, void_day, as_of)
         return views[number]
 
-    rows: list[Enriched] = []
-    waiting: list[Waiting] = []
-    for story in stories:
-        rows += story.rows(known)
-        waiting += story.late(known)
-    return rows, waiting
+    return stories, known

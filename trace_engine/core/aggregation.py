@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core import signals as sig
+from trace_engine.core.conflicts import find_conflicts
 from trace_engine.core.elsewhere import not_told_elsewhere
 from trace_engine.core.movements import Settings
 from trace_engine.core.packages import PACKED, REPLACED, STATED
@@ -76,6 +77,9 @@ def step(
     if len(table):
         _know_sources(shards, batch, node_of_row, custody)
         not_told_elsewhere(
+            shards, batch, node_of_row, custody, seq_base, log, voided, void_days, parties["group"]
+        )
+        custody.conflicts = find_conflicts(
             shards, batch, node_of_row, custody, seq_base, log, voided, void_days, parties["group"]
         )
     return custody

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
 from trace_engine.core.packages import LEVELS
-from trace_engine.core.past import Past, last_events, spread
+from trace_engine.core.past import Past, last_before, spread
 from trace_engine.core.signals import Custody, Overdue
 from trace_engine.core.stories import Rows, Stories, span_end
 from trace_engine.events.batch import DAY
@@ -40,12 +40,7 @@ def not_told_elsewhere(
 ) -> None:
     """Leave of what fell due only that which no other level of packing told."""
 
-    def last_of(keys: npt.NDArray[np.uint64]) -> Int64:
-        """Return the latest numbers in the log, which has not got the slice yet."""
-        _, last = last_events(shards, keys)
-        while len(now := np.flatnonzero(last >= seq_base)):
-            last[now] = custody.previous[last[now] - seq_base]
-        return last
+    last_of = last_before(shards, custody, seq_base)
 
     def standing(late: Overdue, shipments: bool) -> Overdue:
         if len(late.seq) == 0:

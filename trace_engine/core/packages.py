@@ -253,6 +253,19 @@ def _descendants(p: Packages, roots: Int64) -> Int64:
 
 
 @kernel
+def _several_parents(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> None:
+    for i in range(nodes.shape[0]):
+        out[i] = False
+        first = np.int64(-1)
+        pair = np.int64(p.up[nodes[i]])
+        while pair >= 0:
+            if p.says[pair] != REPLACED:
+                out[i] |= first >= 0 and p.parent[pair] != first
+                first = np.int64(p.parent[pair])
+            pair = np.int64(p.next_up[pair])
+
+
+@kernel
 def _packed_by(p: Packages, nodes: Int64, days: Int64, out: npt.NDArray[np.bool_]) -> None:
     """Whether something was packed into each node on or before a day, as known that day."""
     for i in range(nodes.shape[0]):
@@ -388,11 +401,29 @@ class PackageTable:
         """Return the nodes that ever were in ``roots``, and those."""
         return _descendants(self.arrays, roots)
 
+    def several_parents(self, nodes: Int64) -> npt.NDArray[np.bool_]:
+        """Return whether each code was ever said to be in more than one other."""
+        out = np.empty(len(nodes), np.bool_)
+        _several_parents(self.arrays, nodes, out)
+        return out
+
     def packed_by(self, nodes: Int64, days: Int64) -> npt.NDArray[np.bool_]:
         """Return whether something was packed into each node by a day, as known that day."""
         out = np.empty(len(nodes), np.bool_)
         _packed_by(self.arrays, nodes, days, out)
         return out
+
+    def packed_count(self, code: np.uint64, day: int) -> int:
+        """Return how many codes were ever packed into ``code`` by ``day``, as known that day."""
+        node = int(self.nodes_of(np.array([code], np.uint64))[0])
+        a = self.arrays
+        pair = int(a.down[node]) if node >= 0 else -1
+        children = set()
+        while pair >= 0:
+            if a.says[pair] == PACKED and a.day[pair] <= day < a.void_day[pair]:
+                children.add(int(a.child[pair]))
+            pair = int(a.next_down[pair])
+        return len(children)
 
     def note_voids(self, codes: Keys, seqs: Int64, days: Int64) -> None:
         """Remember on which day events (by code and log number) were made void."""

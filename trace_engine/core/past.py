@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
     from trace_engine.core.packages import PackageTable
     from trace_engine.core.shards import CodeShards
+    from trace_engine.core.signals import Custody
     from trace_engine.events.batch import EventBatch
 
 Int32 = npt.NDArray[np.int32]
@@ -76,6 +78,18 @@ def last_events(shards: CodeShards, codes: Keys) -> tuple[Int64, Int64]:
     return lines, last
 
 
+def last_before(shards: CodeShards, custody: Custody, seq_base: int) -> Callable[[Keys], Int64]:
+    """Return what gives codes' latest numbers in the log, which has not got the slice yet."""
+
+    def last_of(keys: Keys) -> Int64:
+        _, last = last_events(shards, keys)
+        while len(now := np.flatnonzero(last >= seq_base)):
+            last[now] = custody.previous[last[now] - seq_base]
+        return last
+
+    return last_of
+
+
 def _groups(of: Int64 | Int32, count: int) -> tuple[Int64, Int64]:
     """Return (order, begin): the places of group ``k`` are ``order[begin[k]:begin[k + 1]]``."""
     order = np.argsort(of, kind="stable").astype(np.int64)
@@ -104,7 +118,7 @@ class Past:
         table: PackageTable,
         log: EventLog,
         roots: Int64,
-        last_of: Any,
+        last_of: Callable[[Keys], Int64],
         batch: EventBatch | None = None,
         node_of_row: Int32 | None = None,
         seq_base: int = 0,

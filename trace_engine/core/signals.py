@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.records import Records
+
+if TYPE_CHECKING:
+    from trace_engine.core.conflicts import Conflicts
 
 HOP = 1  # the event made a hop (change of owner that is not a return)
 CROSSED = 2  # that hop (or redirected hop) crossed a province border
@@ -66,6 +69,8 @@ class Custody:
     # Events and results of codes that were replayed because of voids; their places go on where
     # those above end.
     replayed: tuple[Records, Records] | None = None
+    # Events that contradict what is known of packing (core.conflicts); None: there are none.
+    conflicts: Conflicts | None = None
 
     def rows(self, bits: int) -> npt.NDArray[np.int64]:
         """Return the rows on which any of ``bits`` is set."""
