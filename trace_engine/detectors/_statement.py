@@ -31,6 +31,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, extended, pair_all
 from trace_engine.detectors._quota import days_of
 from trace_engine.detectors._retail import Int64, binomial_tail, purchase_of, related_to
@@ -110,6 +111,28 @@ class Gap(NamedTuple):
     related: list[int]  # log numbers
 
 
+@kernel
+def _gather(
+    of_row: npt.NDArray[np.int32],
+    time: npt.NDArray[np.int64],
+    event_key: npt.NDArray[np.uint64],
+    stated: npt.NDArray[np.bool_],
+    lead: npt.NDArray[np.int64],
+    bare: npt.NDArray[np.bool_],
+) -> None:
+    """Write the first row of each purchase by (time, event_key), and whether none states the thing.
+
+    ``lead`` begins with -1, ``bare`` with True.
+    """
+    for i in range(len(of_row)):
+        k = of_row[i]
+        b = lead[k]
+        if b < 0 or time[i] < time[b] or (time[i] == time[b] and event_key[i] < event_key[b]):
+            lead[k] = i
+        if stated[i]:
+            bare[k] = False
+
+
 def gap_state() -> State:
     """Return empty state: counts by channel or source and day, and recent bare purchases."""
     state: State = {
@@ -139,13 +162,11 @@ def gaps_of_day(state: State, day: int, today: Rows, p: StatementParameters) -> 
     source = channel.copy()
     whole = pair_all(platform[by_platform], np.full(int(by_platform.sum()), -1))
     source[by_platform] = space.ids(whole, np.zeros(len(whole), np.uint64))
-    order = np.lexsort((today["event_key"], today["time"], today["purchase"], channel))
-    ordered, purchase = channel[order], today["purchase"][order]
-    begins = np.ones(len(order), np.bool_)
-    begins[1:] = (ordered[1:] != ordered[:-1]) | (purchase[1:] != purchase[:-1])
-    starts = np.flatnonzero(begins)
-    lead = order[starts]  # the first row of each purchase
-    bare = ~np.logical_or.reduceat(today["stated"][order], starts)
+    purchases = KeySpace({}, "purchase")
+    of_row = purchases.ids(today["purchase"], channel.astype(np.uint64))
+    lead = np.full(len(purchases), -1, np.int64)  # the first row of each purchase
+    bare = np.ones(len(purchases), np.bool_)
+    _gather(of_row, today["time"], today["event_key"], today["stated"], lead, bare)
     counts = state["counts"] = extended(state["counts"], len(space))
     also = by_platform[lead]  # else the channel is its own source
     for keys, gaps in ((channel[lead], bare), (source[lead][also], bare[also])):
@@ -158,16 +179,17 @@ def gaps_of_day(state: State, day: int, today: Rows, p: StatementParameters) -> 
     window = np.arange(day - p.window_days + 1, day + 1) % SLOTS
     first = day - p.window_days - p.reference_days + 1
     reference = np.arange(first, first + p.reference_days) % SLOTS
-    sources, of_row = np.unique(source[rows], return_inverse=True)
+    sources, number = np.unique(source[rows], return_inverse=True)
     usual = counts[sources][:, reference].sum(axis=1)  # all, bare
     states = (usual[:, 0] >= p.min_sales) & (usual[:, 1] <= (1 - p.min_share) * usual[:, 0])
-    rows, of_row = rows[states[of_row]], of_row[states[of_row]]
+    rows, number = rows[states[number]], number[states[number]]
     keys = channel[rows]
     _remember(state, today, rows, keys, (day - p.window_days) * DAY)
     found: list[Gap] = []
     for key in np.unique(keys).tolist():
         mine = np.flatnonzero(keys == key)
-        total, missing = usual[of_row[mine[0]]].tolist()
+        mine = mine[np.lexsort((today["event_key"][rows[mine]], today["time"][rows[mine]]))]
+        total, missing = usual[number[mine[0]]].tolist()
         n, m = counts[key][window].sum(axis=0).tolist()
         chance = (missing + 1) / (total + 2)
         if binomial_tail(n, m, chance) >= p.max_chance:

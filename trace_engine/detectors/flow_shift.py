@@ -44,7 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
-from trace_engine.core.keys import KeySpace, pair
+from trace_engine.core.keys import KeySpace, extended, pair
 from trace_engine.core.signals import NEW_SALE
 from trace_engine.detectors._retail import RELATED, purchase_of, related_to
 from trace_engine.detectors.base import (
@@ -119,6 +119,7 @@ def _shipments(
     party_group: npt.NDArray[np.int32],
     party_province: npt.NDArray[np.int8],
     region_province: npt.NDArray[np.int8],
+    event_key: npt.NDArray[np.uint64],
     kept: Int64,
     first: npt.NDArray[np.uint64],
     second: npt.NDArray[np.uint64],
@@ -139,9 +140,16 @@ def _shipments(
             counts[1] += 1
             continue
         counts[0] += 1
+        sides = pair(np.int64(giver), np.int64(receiver))
+        goods = pair(np.int64(drug[i]), (time[i] // np.int64(DAY)) * _PROVINCES + province)
+        if m > 0 and first[m - 1] == sides and second[m - 1] == goods:
+            b = kept[m - 1]  # rows of one bill follow each other: times never go back
+            if time[i] == time[b] and event_key[i] < event_key[b]:
+                kept[m - 1] = i
+            continue
         kept[m] = i
-        first[m] = pair(np.int64(giver), np.int64(receiver))
-        second[m] = pair(np.int64(drug[i]), (time[i] // np.int64(DAY)) * _PROVINCES + province)
+        first[m] = sides
+        second[m] = goods
         m += 1
     return m
 
@@ -217,7 +225,8 @@ class FlowShift(KeyedDetector[FlowShiftParameters]):
         first, second = np.empty(len(rows), np.uint64), np.empty(len(rows), np.uint64)
         m = _shipments(
             rows, batch.time, batch.source, batch.target, batch.drug, batch.target_region,
-            view.party_group, view.party_province, regions.province, kept, first, second, counts,
+            view.party_group, view.party_province, regions.province, batch.event_key, kept, first,
+            second, counts,
         )  # fmt: skip
         space = KeySpace({}, "consignment")
         ids = space.ids(first[:m], second[:m])
@@ -249,7 +258,7 @@ class FlowShift(KeyedDetector[FlowShiftParameters]):
 
     def new_state(self) -> State:
         """Return empty state: the consignments of the month and the three before it."""
-        state: State = {"month": -1}
+        state: State = {"month": -1, "used": 0}
         for name, dtype in _COLUMNS.items():
             state[name] = np.empty(0, dtype)
         return state
@@ -267,8 +276,11 @@ class FlowShift(KeyedDetector[FlowShiftParameters]):
             new = {name: column[months == month] for name, column in rows.items()}
             count = np.ones(len(new["time"]), np.int32)
             new |= {"month_of_row": np.full(len(count), month, np.int32), "count": count}
+            used, end = state["used"], state["used"] + len(count)
             for name in _COLUMNS:
-                state[name] = np.concatenate([state[name], new[name]])
+                state[name] = extended(state[name], end)
+                state[name][used:end] = new[name]
+            state["used"] = end
         return _hits(found, parameters) if found else None
 
 
@@ -299,9 +311,9 @@ def _distinct(columns: list[npt.NDArray[Any]], *by: npt.NDArray[Any]) -> tuple[I
 def _close(state: State, month: int, p: FlowShiftParameters, found: list[Any]) -> None:
     """Judge the month that is over, keep it as sums, and turn to ``month``."""
     over, state["month"] = state["month"], month
-    kept = state["month_of_row"] >= month - MONTHS
-    now = state["month_of_row"] == over
-    pool = {name: state[name] for name in _COLUMNS}
+    pool = {name: state[name][: state["used"]] for name in _COLUMNS}
+    kept = pool["month_of_row"] >= month - MONTHS
+    now = pool["month_of_row"] == over
     customer = _labels(pool["target"], pool["person"])
     flow = [pool[name] for name in ("source", "target", "person", "drug", "province")]
     fresh = np.flatnonzero(now)
@@ -311,7 +323,7 @@ def _close(state: State, month: int, p: FlowShiftParameters, found: list[Any]) -
         pool["event_key"][fresh],
     )
     consignments = fresh[order[starts]]  # the first row of each
-    earlier = np.flatnonzero(~now & (state["month_of_row"] >= over - MONTHS))
+    earlier = np.flatnonzero(~now & (pool["month_of_row"] >= over - MONTHS))
     sources, number = np.unique(pool["source"][consignments], return_counts=True)
     for source in sources[number >= p.volume].tolist():
         mine = consignments[pool["source"][consignments] == source]
@@ -329,6 +341,7 @@ def _close(state: State, month: int, p: FlowShiftParameters, found: list[Any]) -
     chosen = np.concatenate([np.flatnonzero(kept & ~now), sums])
     for name in _COLUMNS:
         state[name] = pool[name][chosen]
+    state["used"] = len(chosen)
 
 
 def _labels(target: npt.NDArray[np.int32], person: npt.NDArray[np.uint64]) -> Int64:
