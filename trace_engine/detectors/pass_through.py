@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
+from trace_engine.detectors._places import apart_from_places
 from trace_engine.detectors._scanning import days_in, runs, taken
 from trace_engine.detectors._trade import summed
 from trace_engine.detectors.base import (
@@ -48,7 +49,6 @@ from trace_engine.detectors.base import (
     State,
     Verdict,
 )
-from trace_engine.detectors.remote_dispatch import apart_from_places
 from trace_engine.events.batch import DAY, MINUTE
 from trace_engine.events.kinds import EventKind, Role
 from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES
@@ -159,7 +159,7 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
             judged=int(counts[0]), skipped={reason: n for reason, n in skipped.items() if n}
         )
         abroad = abroad[:m].copy()
-        abroad = abroad[apart_from_places(data, abroad, "city")]
+        abroad = abroad[apart_from_places(data, abroad, "city") >= 0]
         receipts = np.empty(len(booked), np.int64)
         trading = ~np.isin(view.party_type, _RETAIL_LEVEL)
         m = _booked(booked, batch.target, batch.bill, batch.time, trading, receipts)

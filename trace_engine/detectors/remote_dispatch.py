@@ -26,14 +26,13 @@ finding. Severity: no place in that province 0.8, else none in that city 0.5, el
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel, leaf
+from trace_engine.detectors._places import Level, apart_from_places
 from trace_engine.detectors._shared import has_role
 from trace_engine.detectors.base import (
     Detector,
@@ -45,108 +44,10 @@ from trace_engine.detectors.base import (
     hits_of,
 )
 from trace_engine.events.kinds import EventKind, Role
-from trace_engine.registry.regions import load_regions
 
-Level = Literal["province", "city", "county"]
-
-_PROVINCE, _CITY, _COUNTY = 0, 1, 2
-_LEVELS: dict[str, int] = {"province": _PROVINCE, "city": _CITY, "county": _COUNTY}
 _SEVERITY = np.array([0.8, 0.5, 0.3])  # by the coarsest level that no place agrees at
 _WHERE_ZH = np.array(["外省", "本省外市", "本市外县"])
 _WHERE_EN = np.array(["another province", "another city", "another county"])
-
-
-class _Places(NamedTuple):
-    """What agreeing needs to know of each region; arrays of shape ``(number of regions,)``."""
-
-    province: npt.NDArray[np.int8]
-    city: npt.NDArray[np.int32]
-    today: npt.NDArray[np.int16]  # the region in force that took its place, or itself
-    grain: npt.NDArray[np.int8]  # 0 names a province, 1 a city, 2 a county
-
-
-@lru_cache(maxsize=1)
-def _places() -> _Places:
-    regions = load_regions()
-    today = np.arange(len(regions), dtype=np.int16)
-    for _ in range(20):  # chains of successors are short; the bound guards against a loop
-        following = regions.successor[today]
-        today = np.where(following >= 0, following, today).astype(np.int16)
-    grain = np.array([_grain(code) for code in regions.codes], np.int8)
-    grain[regions.is_province] = 0
-    return _Places(regions.province, regions.city, today, grain)
-
-
-def _grain(code: str) -> int:
-    return 1 if code.endswith("00") else 2
-
-
-@leaf
-def _agree(
-    a: np.int64,
-    b: np.int64,
-    level: int,
-    province: npt.NDArray[np.int8],
-    city: npt.NDArray[np.int32],
-    today: npt.NDArray[np.int16],
-    grain: npt.NDArray[np.int8],
-) -> bool:
-    """Return whether two regions agree at ``level``, as far as both are known."""
-    known = min(level, min(grain[a], grain[b]))
-    if known == _PROVINCE:
-        return bool(province[a] == province[b])
-    if known == _CITY:
-        return bool(city[a] == city[b])
-    return bool(today[a] == today[b])
-
-
-@kernel
-def _judge(
-    rows: npt.NDArray[np.int64],
-    source: npt.NDArray[np.int32],
-    stated: npt.NDArray[np.int16],
-    offsets: npt.NDArray[np.int64],
-    dispatch: npt.NDArray[np.int16],
-    level: int,
-    province: npt.NDArray[np.int8],
-    city: npt.NDArray[np.int32],
-    today: npt.NDArray[np.int16],
-    grain: npt.NDArray[np.int8],
-    apart: npt.NDArray[np.int8],
-) -> None:
-    """Write the coarsest level, up to ``level``, that no place of the seller agrees at; -1 none."""
-    for i in range(rows.shape[0]):
-        giver, region = source[rows[i]], np.int64(stated[rows[i]])
-        apart[i] = -1
-        for at in range(level + 1):
-            found = False
-            for j in range(offsets[giver], offsets[giver + 1]):
-                if _agree(np.int64(dispatch[j]), region, at, province, city, today, grain):
-                    found = True
-                    break
-            if not found:
-                apart[i] = at
-                break
-
-
-def apart_from_places(data: Slice, rows: npt.NDArray[np.int64], level: Level) -> Any:
-    """Return which events left from a region that agrees with no place of their giver, ``(m,)``.
-
-    Each of ``rows`` must state its ship-from region and have a giver with a registered place.
-    """
-    batch, view = data.batch, data.registry
-    apart = np.empty(len(rows), np.int8)
-    _judge(
-        rows,
-        batch.source,
-        batch.source_region,
-        view.dispatch_offsets,
-        view.dispatch_regions,
-        _LEVELS[level],
-        *_places(),
-        apart,
-    )
-    return apart >= 0
 
 
 class RemoteDispatchParameters(Parameters, frozen=True, kw_only=True):
@@ -201,17 +102,7 @@ class RemoteDispatch(Detector[RemoteDispatchParameters]):
         placed = np.append(np.diff(view.dispatch_offsets) > 0, False)
         stated = sales & (batch.source_region >= 0)
         rows = np.flatnonzero(stated & placed[batch.source])
-        apart = np.empty(len(rows), np.int8)
-        _judge(
-            rows,
-            batch.source,
-            batch.source_region,
-            view.dispatch_offsets,
-            view.dispatch_regions,
-            _LEVELS[parameters.level],
-            *_places(),
-            apart,
-        )
+        apart = apart_from_places(data, rows, parameters.level)
         with_region = int(np.count_nonzero(stated))
         skipped = {
             "no_region_stated": total - with_region,
