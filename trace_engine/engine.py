@@ -43,6 +43,7 @@ from trace_engine.events.encode import Encoder
 from trace_engine.events.findings import FINDINGS, REJECTS
 from trace_engine.events.raw import RawBatch
 from trace_engine.evidence.findings import FindingsBuilder
+from trace_engine.evidence.graphs import SupplyGraph
 from trace_engine.evidence.grouping import standing
 from trace_engine.evidence.tables import conflict_rejects, edges_table, exposure_table, hits_table
 from trace_engine.graph.multigraph import Multigraph
@@ -53,6 +54,8 @@ from trace_engine.timing import Stopwatch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import networkx as nx
 
 AnyDetector = Detector[Any]
 
@@ -426,6 +429,15 @@ class Engine:
         """Return the supply graph's edges (records ``graph.multigraph.EDGE``), old ones folded."""
         self._settle()
         return self.multigraph.records()
+
+    @property
+    def supply(self) -> SupplyGraph:
+        """The supply graph, to be asked for tables and networkx graphs of parts of it."""
+        return SupplyGraph(self.supply_edges(), self.vocabulary)
+
+    def graph(self, **filters: Any) -> nx.MultiDiGraph[str]:
+        """Return the supply graph or a part of it (see ``evidence.graphs.SupplyGraph.graph``)."""
+        return self.supply.graph(**filters)
 
     def rank(self) -> pa.Table:
         """Rank the enterprises seen so far (see ``trace_engine.ranking``)."""

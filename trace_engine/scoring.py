@@ -24,6 +24,7 @@ from trace_engine.detectors.base import Slice, Verdict
 from trace_engine.engine import Engine
 from trace_engine.events.batch import DAY, EventBatch
 from trace_engine.events.encode import Encoded
+from trace_engine.evidence.graphs import SupplyGraph
 from trace_engine.policy import Policy
 from trace_engine.readers import EventSource, Unit, file_digest, open_events
 from trace_engine.registry import Registry
@@ -62,6 +63,7 @@ class Result:
     live_codes: int = 0
     state_bytes: int = 0
     lang: str = "zh"
+    supply: SupplyGraph | None = field(repr=False, default=None)
 
     @cached_property
     def sellers(self) -> pa.Table:
@@ -95,8 +97,17 @@ class Result:
             as_of=as_of or self.last_date,
         )
 
-    def graph(self) -> nx.MultiDiGraph[str]:
-        """Return the supply graph: an edge for each giver, receiver and drug, keyed by the drug."""
+    def graph(self, **filters: Any) -> nx.MultiDiGraph[str]:
+        """Return the supply graph: an edge for each giver, receiver and drug, keyed by the drug.
+
+        ``filters`` choose a part of it, or every edge by itself: ``drug``, ``enterprise`` and
+        ``depth``, ``since`` and ``until``, ``types``, ``detail``
+        (see :meth:`trace_engine.evidence.graphs.SupplyGraph.graph`).
+        """
+        if filters:
+            if self.supply is None:
+                raise ValueError("this result holds no edges to choose from")
+            return self.supply.graph(**filters)
         import networkx as nx
 
         graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -189,7 +200,7 @@ def _absolute(path: PathLike) -> str:
     return str(Path(path).resolve()) if Path(path).exists() else os.fspath(path)
 
 
-class _Follower(Engine):
+class Follower(Engine):
     """An engine that follows packs and judges nothing."""
 
     def _verdicts(self, data: Slice) -> dict[str, Verdict]:
@@ -215,7 +226,7 @@ def follow(
     with tempfile.TemporaryDirectory(prefix="trace-engine-") as folder:
         work = Path(folder)
         big = source.size_bytes > LOG_TO_DISK
-        engine = _Follower(
+        engine = Follower(
             registry,
             policy,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -370,4 +381,5 @@ class _Run:
             live_codes=len(engine.shards),
             state_bytes=engine.shards.nbytes + engine.identity.nbytes,
             lang=lang,
+            supply=engine.supply,
         )

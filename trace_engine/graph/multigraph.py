@@ -97,6 +97,7 @@ EDGE = record(
         ("day", np.int32),  # since 1970-01-01; of a folded edge the first of its month
         ("type", np.uint8),
         ("folded", np.uint8),
+        ("spare", np.uint16),  # zero: no byte is left unset, so equal edges are equal bytes
         ("codes", np.int64),
         ("packs", np.int64),
         ("value", np.int64),  # fen; rows without a price add nothing
@@ -258,14 +259,6 @@ def _add_edges(begin: int, more: Records, slots: Int32, edges: Records, used: In
     return n
 
 
-def _zeroed(edges: Records) -> Records:
-    """Return a copy whose padding is zero, so that equal edges are equal bytes."""
-    clean: Records = np.zeros(len(edges), EDGE)
-    for name in EDGE.names or ():
-        clean[name] = edges[name]
-    return clean
-
-
 class Multigraph:
     """The growing table of edges (records ``EDGE``) and its index."""
 
@@ -353,7 +346,7 @@ class Multigraph:
 
     def sorted(self) -> Records:
         """Return a copy in an order that does not depend on how the edges came."""
-        edges = _zeroed(self.records())
+        edges = self.records()
         keys = ("folded", "type", "bill", "batch", "drug", "target", "source", "day")
         return edges[np.lexsort([edges[name] for name in keys])]
 

@@ -30,6 +30,7 @@ from trace_engine.graph.trace import (
     Movements,
     movements,
 )
+from trace_engine.tracing.packs import ToldPacks, tell_packs
 
 if TYPE_CHECKING:
     from trace_engine.registry import RegistryView
@@ -52,7 +53,6 @@ _OUTGOING = np.array(
     np.bool_,
 )
 _PERSON_SALE = np.array([k.role == Role.PERSON_SALE for k in _BY_KIND], np.bool_)
-_LOG_COLUMNS = ("time", "kind", "source", "target", "actor", "quantity", "bill")
 
 # What of an enterprise is counted, in packs of the batch; the last five are where packs stand now.
 COUNTS = (
@@ -123,19 +123,13 @@ def trace_batch(
 ) -> BatchTrace:
     """Return the trace of a batch, as of ``end`` (µs), with movements since ``begin``."""
     index, engine = tracer.index, tracer.engine
-    numbers = index.packs_of(drug, batch)
-    starts, seqs = index.events_of(numbers)
-    columns = engine.log.columns(_LOG_COLUMNS, seqs)
-    late = end is not None and bool((columns["time"] > end).any())
-    lines = index.lines(numbers)
-    if late:
-        numbers, starts, seqs, columns = _until(numbers, starts, seqs, columns, int(end or 0))
-        lines = tracer.replayed(numbers, seqs)
+    told = tell_packs(tracer, index.packs_of(drug, batch), end)
+    numbers, lines, columns = told.numbers, told.lines, told.columns
     moved, marks, unnamed = movements(
-        starts, columns["kind"], columns["source"], columns["target"], columns["bill"],
+        told.starts, columns["kind"], columns["source"], columns["target"], columns["bill"],
         columns["time"], tracer.groups(),
     )  # fmt: skip
-    weight = _weights(starts, columns)
+    weight = _weights(told)
     packs = _standing(numbers, lines, marks, columns, weight)
     if begin is not None:
         recent = moved.last >= begin
@@ -150,6 +144,7 @@ def trace_batch(
     weights = np.bincount(packs.place, weight, minlength=len(PLACES))
     complete = _completeness(moved, marks, unnamed)
     complete["other_batch_stated"] = int(index.mixed[numbers].sum())
+    complete["packages"], complete["replaced"] = told.packages, told.replaced
     times = columns["time"]
     return BatchTrace(
         drug=drug,
@@ -171,27 +166,15 @@ def trace_batch(
     )
 
 
-def _until(
-    numbers: Int64, starts: Int64, seqs: Int64, columns: dict[str, Any], end: int
-) -> tuple[Int64, Int64, Int64, dict[str, Any]]:
-    """Leave out events after ``end``, and packs that have none before it."""
-    keep = columns["time"] <= end
-    pack = np.repeat(np.arange(len(numbers)), np.diff(starts))[keep]
-    counts = np.bincount(pack, minlength=len(numbers))
-    begun = counts > 0
-    new = np.zeros(int(begun.sum()) + 1, np.int64)
-    np.cumsum(counts[begun], out=new[1:])
-    return numbers[begun], new, seqs[keep], {n: c[keep] for n, c in columns.items()}
-
-
-def _weights(starts: Int64, columns: dict[str, Any]) -> Int64:
+def _weights(told: ToldPacks) -> Int64:
     """Return how many smallest packs each code stands for: the most stated, sales apart."""
-    quantity = np.where(_PERSON_SALE[columns["kind"]], 1, columns["quantity"]).astype(np.int64)
-    if len(starts) == 1:
+    if len(told.numbers) == 0:
         return np.empty(0, np.int64)
-    # A row past the end keeps packs without events (all of them made void) at one.
-    most = np.maximum.reduceat(np.append(quantity, 1), starts[:-1])
-    return np.where(np.diff(starts) > 0, np.maximum(most, 1), 1)
+    counts = told.own & ~_PERSON_SALE[told.columns["kind"]]
+    quantity = np.where(counts, told.columns["quantity"], 1).astype(np.int64)
+    # A row past the end serves packs without events (all of them made void).
+    most = np.maximum.reduceat(np.append(quantity, 1), told.starts[:-1])
+    return np.where(np.diff(told.starts) > 0, np.maximum(most, 1), 1)
 
 
 def _standing(
@@ -258,7 +241,11 @@ def _parties(
     """Return what each enterprise did and holds, by party (numbers below ``parties``)."""
     made = marks[:, ORIGIN]
     made = made[made >= 0]
-    every = (packs.party, packs.giver, moved.source, moved.target, columns["target"][made])
+    begun = marks[marks[:, 0] >= 0, 0]
+    first_seen = np.where(columns["source"] >= 0, columns["source"], columns["target"])[begun]
+    every = (
+        packs.party, packs.giver, moved.source, moved.target, columns["target"][made], first_seen
+    )  # fmt: skip
     seen = np.zeros(parties + 1, np.bool_)
     for some in every:
         seen[some] = True
@@ -375,7 +362,7 @@ def _completeness(moved: Movements, marks: Int32, unnamed: tuple[int, int]) -> d
     ``movements``: times a pack went from one enterprise to another; ``linked``: of these, told by
     both sides; ``only_shipped``, ``only_received``: by one. ``shipped_to_nobody``,
     ``received_from_nobody``: records that name no other side. ``without_origin``: packs of which no
-    event of production is known.
+    event of production is known. (``packages`` and ``replaced``: see ``packs.ToldPacks``.)
     """
     total = int(moved.times.sum())
     shipped, received = int(moved.unreceived.sum()), int(moved.unshipped.sum())
@@ -407,15 +394,12 @@ def province_rows(found: BatchTrace, view: RegistryView) -> list[dict[str, Any]]
     return [rows[code] for code in sorted(rows, key=lambda c: (c == "", c))]
 
 
-def place_of(tracer: Tracer, pack: int) -> tuple[str, int, int]:
-    """Return where one pack stands: name of the place, who answers for it there, and the giver."""
-    numbers = np.array([pack], np.int64)
-    starts, seqs = tracer.index.events_of(numbers)
-    columns = tracer.engine.log.columns(_LOG_COLUMNS, seqs)
+def place_of(tracer: Tracer, told: ToldPacks) -> tuple[str, int, int]:
+    """Return where the one pack of ``told`` stands, who answers for it there, and the giver."""
+    columns = told.columns
     _, marks, _ = movements(
-        starts, columns["kind"], columns["source"], columns["target"], columns["bill"],
+        told.starts, columns["kind"], columns["source"], columns["target"], columns["bill"],
         columns["time"], tracer.groups(),
     )  # fmt: skip
-    lines = tracer.index.lines(numbers)
-    packs = _standing(numbers, lines, marks, columns, np.ones(1, np.int64))
+    packs = _standing(told.numbers, told.lines, marks, columns, np.ones(1, np.int64))
     return PLACES[int(packs.place[0])], int(packs.party[0]), int(packs.giver[0])

@@ -1,7 +1,8 @@
 """Which packs are of which batch, and which events are of which pack: built once from a state.
 
 Packs are numbered as they stand in the code tables, shard after shard. A pack is of the drug and
-batch of its first event that states a batch number; events made void do not count.
+batch of its first event that states a batch number (events made void do not count); one that states
+none is of the batch of what it was in, or of what it replaced.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from trace_engine.core.codetable import LINE, SHARDS, Table, find, mix
 from trace_engine.core.kernel import kernel
+from trace_engine.core.packages import LEVELS
 from trace_engine.core.records import Records
 from trace_engine.events.kinds import EventKind
 
@@ -33,6 +35,7 @@ def _chains(
     left_out: npt.NDArray[np.bool_],
     starts: Int64,
     events: npt.NDArray[np.uint32],
+    has_void: npt.NDArray[np.bool_],
 ) -> None:
     """Write the events of each pack, oldest first, one pack after the other."""
     used = 0
@@ -43,6 +46,8 @@ def _chains(
             if not left_out[at]:
                 events[used] = np.uint32(at)
                 used += 1
+            else:
+                has_void[k] = True
             at = previous[at]
         low, high = starts[k], used - 1
         while low < high:
@@ -139,7 +144,11 @@ class TraceIndex:
         left_out[np.fromiter(engine.voided, np.int64, len(engine.voided))] = True
         self.starts = np.zeros(len(last) + 1, np.int64)
         self.events = np.empty(len(log), np.uint32)
-        _chains(last, whole("previous").astype(np.int64), left_out, self.starts, self.events)
+        self.has_void = np.zeros(len(last), np.bool_)
+        _chains(
+            last, whole("previous").astype(np.int64), left_out, self.starts, self.events,
+            self.has_void,
+        )  # fmt: skip
         self.events = self.events[: int(self.starts[-1])].copy()
         self.drug = np.full(len(last), -1, np.int32)
         self.batch = np.full(len(last), -1, np.int32)
@@ -148,9 +157,32 @@ class TraceIndex:
             self.starts, self.events, whole("drug").astype(np.int32),
             whole("batch_no").astype(np.int32), self.drug, self.batch, self.mixed,
         )  # fmt: skip
+        self._inherit()
         key = self._key(self.drug, self.batch)
         self._order = np.argsort(key, kind="stable").astype(np.uint32)
         self._keys = key[self._order]
+
+    def _inherit(self) -> None:
+        """Give packs that state no batch that of what they were in, or what they replace."""
+        arrays = self.engine.shards.packages.arrays
+        pairs = int(arrays.used[1])
+        shard, line = places_of(self.engine.shards, arrays.key[: int(arrays.used[0])])
+        pack = np.where(line >= 0, self.shard_starts[shard] + line, -1)
+        child, parent = pack[arrays.child[:pairs]], pack[arrays.parent[:pairs]]
+        known = (child >= 0) & (parent >= 0)
+        child, parent = child[known], parent[known]
+        for _ in range(LEVELS):
+            heirs = (self.batch[child] < 0) & (self.batch[parent] >= 0)
+            if not heirs.any():
+                break
+            # Of several the first by name: the order in which they were stated must not show.
+            heir, number = child[heirs], self.batch[parent[heirs]]
+            used, place = np.unique(number, return_inverse=True)
+            names = [self.engine.vocabulary.batches.text(int(i)) for i in used]
+            rank = np.empty(len(used), np.int64)
+            rank[sorted(range(len(used)), key=names.__getitem__)] = np.arange(len(used))
+            order = np.argsort(-rank[place.reshape(-1)], kind="stable")
+            self.batch[heir[order]] = number[order]
 
     @staticmethod
     def _key(drug: Any, batch: Any) -> Any:
@@ -160,7 +192,8 @@ class TraceIndex:
     def nbytes(self) -> int:
         """Bytes held."""
         arrays = (
-            self.starts, self.events, self.drug, self.batch, self.mixed, self._order, self._keys
+            self.starts, self.events, self.drug, self.batch, self.mixed, self.has_void,
+            self._order, self._keys,
         )  # fmt: skip
         return sum(a.nbytes for a in arrays)
 

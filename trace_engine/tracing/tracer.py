@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.packing import Columns
-from trace_engine.core.records import Records
-from trace_engine.core.shards import CodeShards
-from trace_engine.events.batch import DAY
 from trace_engine.events.codes import parse_code
 from trace_engine.tracing.batch import BatchTrace, trace_batch
 from trace_engine.tracing.code import CodeTrace, trace_code
 from trace_engine.tracing.enterprise import EnterpriseTrace, trace_enterprise
 from trace_engine.tracing.errors import TraceError
-from trace_engine.tracing.index import TraceIndex, lines_at, places_of
+from trace_engine.tracing.index import TraceIndex
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
     from trace_engine.events.batch import Interner
-
-Int64 = npt.NDArray[np.int64]
 
 SHOWN_NAMES = 5
 NEAR_AMONG = 200_000  # names compared to find near ones
@@ -126,26 +120,11 @@ class Tracer:
         self.engine.view.refresh()
         return np.ascontiguousarray(self.engine.view.party_group, np.int32)
 
-    def children(self, key: int) -> npt.NDArray[np.uint64]:
-        """Return the codes that some event says are packed in the code with ``key``, ascending."""
-        found = [
-            columns["code"][columns["parent"] == np.uint64(key)]
-            for chunk in self.engine.log.chunks
-            if chunk.has("parent")
-            for columns in [chunk.columns(["code", "parent"], None)]
-        ]
-        return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
-
-    def replayed(self, packs: Int64, seqs: Int64) -> Records:
-        """Return the state of ``packs`` after their events ``seqs`` alone (records ``LINE``)."""
-        engine = self.engine
-        columns: dict[str, Any] = engine.log.columns(Columns._fields, seqs)
-        order = np.argsort(columns["time"], kind="stable")
-        columns = {name: values[order] for name, values in columns.items()}
-        last_day = int(columns["time"][-1]) // DAY if len(order) else 0
-        settings = engine.reference.settings(engine.policy, engine.detectors, last_day)
-        shards = CodeShards()
-        arrays = engine.reference.arrays()
-        shards.step_columns(Columns(**columns), 0, last_day, *arrays, settings, engine.run_all)
-        keys = np.ascontiguousarray(self.index.lines(packs)["key"])
-        return lines_at(shards, *places_of(shards, keys))
+    def contents(self, key: int) -> npt.NDArray[np.uint64]:
+        """Return the codes that ever were said to be in the code with ``key``, ascending."""
+        table = self.engine.shards.packages
+        node = table.nodes_of(np.array([key], np.uint64)).astype(np.int64)
+        if node[0] < 0:
+            return np.empty(0, np.uint64)
+        inside = table.descendants(node)
+        return np.sort(table.arrays.key[inside[inside != node[0]]])
