@@ -284,11 +284,19 @@ def _merge_shards(ours: CodeShards, theirs: CodeShards, t: Translation) -> None:
         last = nodes[:, 1] >= -1
         nodes[last, 1] = parties[nodes[last, 1]]
         of_shard = shard_of(lines["key"])
+        shard.firsts.reserve(used)
+        carried = shard.firsts.records[:used].copy()
+        carried["batch_no"] = t.ids["batches"][carried["batch_no"]]
+        drug, found = (carried["drug"] >> 3) - 1, carried["drug"] & 7
+        carried["drug"] = ((t.ids["drugs"][drug] + 1) << 3) | found
         new_row = np.zeros(used, np.int64)
         for k in range(SHARDS):
             mine = np.flatnonzero(of_shard == k)
             if len(mine):
                 new_row[mine] = _take_lines(ours, k, lines[mine], nodes)
+                firsts = ours.shards[k].firsts
+                firsts.reserve(len(ours.shards[k].table))
+                firsts.records[new_row[mine]] = carried[mine]
         for name in ("shipments", "receipts"):
             waiting = getattr(shard, name).waiting().copy()
             where = of_shard[waiting["row"]]

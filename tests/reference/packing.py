@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from tests.reference.events import Event
-from tests.reference.history import History, RawHit, hit
+from tests.reference.history import NOBODY, History, RawHit, hit
 from tests.reference.inside import MOVEMENTS, Aggregation, Link, states_parent
+from tests.reference.state import Enriched
 from tests.reference.story import stories_of
 from trace_engine.core import signals as s
-from trace_engine.events.kinds import EventKind, Role
+from trace_engine.events.kinds import CODELESS, EventKind, Role
 
 
 def aggregation_conflict(history: History) -> list[RawHit]:
@@ -79,4 +82,58 @@ def in_one_bill(view: Aggregation, event: Event, link: Link) -> bool:
     return bool(beside) and not partial
 
 
-DETECTORS = {"aggregation_conflict": aggregation_conflict}
+SILENT = {EventKind.UNKNOWN, EventKind.VERIFICATION, EventKind.VOID, *CODELESS}
+
+
+def attribute_mismatch(history: History) -> list[RawHit]:
+    hits = []
+    by_code: dict[str, list[Enriched]] = {}
+    for row in history:
+        by_code.setdefault(row.event.code, []).append(row)
+    for rows in by_code.values():
+        first: dict[str, object] = {}
+        reported: set[str] = set()
+        for row in sorted(rows, key=lambda r: (r.event.time, r.event.key)):
+            event = row.event
+            if event.kind == EventKind.VOID and not row.has(s.VOID_UNMATCHED):
+                first, reported = {}, set()
+            if event.kind in SILENT:
+                continue
+            differ = set()
+            for name, value in stated_by(event).items():
+                if name not in first:
+                    first[name] = value
+                elif name not in reported and not agree(name, first[name], value):
+                    differ.add(name)
+            reported |= differ
+            if differ:
+                hits.append(hit("attribute_mismatch", row, len(differ), event.actor, NOBODY))
+    return hits
+
+
+def stated_by(event: Event) -> dict[str, object]:
+    found: dict[str, object] = {}
+    if event.batch_no is not None:
+        found["batch"] = event.batch_no
+    if event.expiry is not None:
+        found["expiry"] = (event.expiry, event.expiry_month_only)
+    if event.drug_declared and event.drug is not None:
+        found["drug"] = event.drug
+    return found
+
+
+def agree(name: str, first: object, value: object) -> bool:
+    if name != "expiry":
+        return first == value
+    assert isinstance(first, tuple)
+    assert isinstance(value, tuple)
+    days = [dt.date(1970, 1, 1) + dt.timedelta(days=day) for day in (first[0], value[0])]
+    if first[1] or value[1]:
+        return (days[0].year, days[0].month) == (days[1].year, days[1].month)
+    return days[0] == days[1]
+
+
+DETECTORS = {
+    "aggregation_conflict": aggregation_conflict,
+    "attribute_mismatch": attribute_mismatch,
+}

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core import signals as sig
+from trace_engine.core.attributes import learn
 from trace_engine.core.conflicts import find_conflicts
 from trace_engine.core.elsewhere import not_told_elsewhere
 from trace_engine.core.movements import Settings
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
+_NOBODY = np.empty(0, np.int64)
 _VOID, _PACK = int(EventKind.VOID), int(EventKind.PACK)
 
 
@@ -60,7 +62,9 @@ def step(
     is_void = batch.kind == _VOID
     any_void = bool(is_void.any())
     if not any_void and len(table) == 0:
-        return shards.step(batch, seq_base, *arguments)
+        custody = shards.step(batch, seq_base, *arguments)
+        learn(shards, batch, custody, run, _NOBODY)
+        return custody
     if any_void:
         table.add_nodes(np.unique(batch.code[is_void]))
     node_of_row = table.nodes_of(batch.code)
@@ -70,10 +74,12 @@ def step(
     if len(roots) == 0:
         custody = shards.step(batch, seq_base, *arguments)
         void_days: dict[int, int] = {}
+        told = _NOBODY
     else:
-        custody, void_days = _told_anew(
+        custody, void_days, told = _told_anew(
             shards, batch, node_of_row, roots, seq_base, arguments, log, voided, clock_day
         )
+    learn(shards, batch, custody, run, told)
     if len(table):
         _know_sources(shards, batch, node_of_row, custody)
         not_told_elsewhere(
@@ -139,8 +145,11 @@ def _told_anew(
     log: EventLog,
     voided: set[int],
     clock_day: int | None,
-) -> tuple[Custody, dict[int, int]]:
-    """Take most codes through custody as ever, and the roots by telling their stories."""
+) -> tuple[Custody, dict[int, int], Int64]:
+    """Take most codes through custody as ever, and the roots by telling their stories.
+
+    Returns the days on which events (log numbers) were made void, and the rows of the roots, too.
+    """
     table = shards.packages
     past = Past(
         table, log, roots, lambda keys: last_events(shards, keys)[1], batch, node_of_row, seq_base
@@ -166,7 +175,9 @@ def _told_anew(
         seqs = np.fromiter(voids.void_days, np.int64, len(voids.void_days))
         days = np.fromiter(voids.void_days.values(), np.int64, len(seqs))
         table.note_voids(past.keys[past.code[past.row_of(seqs)]], seqs, days)
-    return custody, voids.void_days
+    mine = np.flatnonzero(is_root[node_of_row])
+    told = mine[np.lexsort((batch.event_key[mine], batch.time[mine]))]
+    return custody, voids.void_days, told
 
 
 def _know_sources(

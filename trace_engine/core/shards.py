@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.attributes import Firsts
 from trace_engine.core.codetable import EPOCH_2000, SHARDS, CodeTable, place_in_shards
 from trace_engine.core.movements import WAITING, Settings
 from trace_engine.core.ordering import Late, run_shard
@@ -77,6 +78,7 @@ class Shard:
     table: CodeTable = field(default_factory=CodeTable)
     shipments: WaitingHops = field(default_factory=WaitingHops)
     receipts: WaitingHops = field(default_factory=WaitingHops)
+    firsts: Firsts = field(default_factory=Firsts)
 
 
 def columns_of(batch: EventBatch) -> Columns:
@@ -208,6 +210,8 @@ class CodeShards:
             events=events,
             results=results,
             position=position,
+            order=rows,
+            bounds=bounds,
             overdue_shipments=_overdue(late_shipments),
             overdue_receipts=_overdue(late_receipts),
         )

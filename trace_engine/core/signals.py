@@ -11,6 +11,7 @@ import numpy.typing as npt
 from trace_engine.core.records import Records
 
 if TYPE_CHECKING:
+    from trace_engine.core.attributes import Mismatches
     from trace_engine.core.conflicts import Conflicts
 
 HOP = 1  # the event made a hop (change of owner that is not a return)
@@ -64,6 +65,8 @@ class Custody:
     events: Records  # records (core.packing.EVENT) in shard order
     results: Records  # records (core.packing.RESULT) in shard order
     position: npt.NDArray[np.int64]  # row -> its place in those; -1 if custody left it out
+    order: npt.NDArray[np.int64]  # place in those -> row
+    bounds: npt.NDArray[np.int64]  # shard k has the places bounds[k] to bounds[k + 1]
     overdue_shipments: Overdue
     overdue_receipts: Overdue
     # Events and results of codes that were replayed because of voids; their places go on where
@@ -71,6 +74,8 @@ class Custody:
     replayed: tuple[Records, Records] | None = None
     # Events that contradict what is known of packing (core.conflicts); None: there are none.
     conflicts: Conflicts | None = None
+    # Events that state other attributes than their code first carried; None: nobody stated any.
+    mismatches: Mismatches | None = None
 
     def rows(self, bits: int) -> npt.NDArray[np.int64]:
         """Return the rows on which any of ``bits`` is set."""

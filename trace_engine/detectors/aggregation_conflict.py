@@ -44,8 +44,7 @@ _REASON_ZH = np.array(
 )
 _REASON_EN = np.array(
     [
-        "it was packed there by another enterprise, was never taken out on record, and is now packed "
-        "into another",
+        "another enterprise packed it there, nobody took it out on record, and it is packed again",
         "that parent had gone to another enterprise unopened, and this one never had either of them",
         "it stands in one bill with that parent",
     ]

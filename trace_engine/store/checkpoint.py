@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trace_engine import __version__
+from trace_engine.core.attributes import FIRST
 from trace_engine.core.codetable import LINE
 from trace_engine.core.eventlog import LOG_COLUMNS, LOG_OPTIONAL, MemoryChunk
 from trace_engine.core.movements import WAITING
@@ -143,6 +144,7 @@ def _collect(engine: Engine) -> tuple[Arrays, dict[str, Any]]:
     for k, shard in enumerate(engine.shards.shards):
         used, nodes = int(shard.table.used[0]), int(shard.table.used[1])
         arrays[f"shard{k}.lines"] = _bytes(shard.table.lines[:used])
+        arrays[f"shard{k}.firsts"] = _bytes(shard.firsts.records[: shard.firsts.used])
         arrays[f"shard{k}.nodes"] = shard.table.nodes[:nodes]
         arrays[f"shard{k}.shipments"] = _bytes(shard.shipments.waiting())
         arrays[f"shard{k}.receipts"] = _bytes(shard.receipts.waiting())
@@ -233,6 +235,7 @@ def _restore(engine: Engine, arrays: Arrays, values: dict[str, Any]) -> None:
         lines = _records(arrays[f"shard{k}.lines"], LINE)
         nodes = arrays[f"shard{k}.nodes"]
         shard.table.restore(lines, nodes)
+        shard.firsts.restore(_records(arrays[f"shard{k}.firsts"], FIRST))
         shard.shipments.replace(_records(arrays[f"shard{k}.shipments"], WAITING))
         shard.receipts.replace(_records(arrays[f"shard{k}.receipts"], WAITING))
     engine.identity.replace(arrays["identity.keys"], arrays["identity.days"])
