@@ -257,8 +257,13 @@ class AbnormalLowPrice(KeyedDetector[AbnormalLowPriceParameters]):
     unit: ClassVar[str] = "CNY"
     needs: ClassVar[tuple[str, ...]] = ("unit_price",)
     false_positives: ClassVar[str] = (
-        "Prices of centralised procurement beside those of the original brand, coupons, pack-size "
-        "mistakes; near-expiry clearance, gifts and split sales are left out."
+        "Prices of centralised procurement beside those of the original brand, coupons, mistakes "
+        "of pack size: check the invoice. Near-expiry clearance, gifts and split sales are left "
+        "out."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "集中带量采购价与原研品牌价并存、优惠券、包装规格填错：请核对发票。近效期处理、赠品、"
+        "拆零销售不参与判定。"
     )
     parameters: ClassVar[type[Parameters]] = AbnormalLowPriceParameters
     sentence_zh: ClassVar[str] = (

@@ -72,6 +72,11 @@ class AggregationConflict(Detector[Parameters]):
         "packs scanned elsewhere than their case count as taken out, so that an unbinding that was "
         "not uploaded accuses nobody; rows of an expanded case scan name their parent."
     )
+    false_positives_zh: ClassVar[str] = (
+        "拼箱、零箱：持有上级包装者可不解除关联而重新装箱，整箱也可能只列出其中一部分小包装，均不判定；"
+        "小包装在箱外另处被扫码视为已取出，漏传一次解除关联不会被追究；"
+        "由整箱扫码展开的记录注明其上级包装，不判定。"
+    )
     parameters: ClassVar[type[Parameters]] = Parameters
     sentence_zh: ClassVar[str] = (
         "{subject}于{time}上传的{drug}（批号{batch_no}）{packs_zh}的关联关系矛盾：上级包装{parent_code}，"

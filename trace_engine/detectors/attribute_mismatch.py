@@ -51,8 +51,13 @@ class AttributeMismatch(Detector[Parameters]):
     unit: ClassVar[str] = "attributes"
     needs: ClassVar[tuple[str, ...]] = ("batch_no", "expiry_date", "drug_id")
     false_positives: ClassVar[str] = (
-        "Expiries given as a month only; drugs that were not declared but read from the code; rows "
-        "corrected by a void and a new upload; one wrong upload is reported once for each code."
+        "Expiries given as a month only, drugs that were not declared but read from the code, "
+        "rows corrected by a void and a new upload (none of them is judged). One wrong upload is "
+        "reported once for each code."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "有效期只填到月；品种并非填报而是由追溯码得出；先冲红再重新上传的更正：均不判定。"
+        "同一码同一处错误只报一次。"
     )
     parameters: ClassVar[type[Parameters]] = Parameters
     sentence_zh: ClassVar[str] = (

@@ -202,6 +202,7 @@ class Detector(ABC, Generic[P]):
     answerable: ClassVar[Literal["giver", "receiver"]] = "giver"
     # What is known to look like it without being it, and how that is kept out (for the catalogue).
     false_positives: ClassVar[str] = ""
+    false_positives_zh: ClassVar[str] = ""  # the same in Chinese
     parameters: ClassVar[type[Parameters]] = Parameters
     # Judges what the others found (Slice.hits): asked after all of them. Its hits are its own matter.
     after_others: ClassVar[bool] = False

@@ -111,10 +111,16 @@ class CircularTrade(KeyedDetector[CircularTradeParameters]):
     unit: ClassVar[str] = "share of the largest quantity"
     needs: ClassVar[tuple[str, ...]] = ("from_id", "to_id", "registry.enterprises.group_id")
     false_positives: ClassVar[str] = (
-        "Returns and recalls (no hop), transfers and sales inside one registered group (left out), "
-        "two companies that help each other out with stock (three at least), small remnants on one "
-        "side (quantities must be alike), dates without a time (a later day is asked for). Groups that "
-        "the register does not know look like strangers."
+        "Returns and recalls (no hop), transfers and sales inside one registered group (left "
+        "out), two companies that help each other out with stock (three at least), small "
+        "remnants on one side (quantities must be alike), dates without a time (the next sale "
+        "must be on a later day). Not kept out: groups that the register does not know look like "
+        "strangers; check that first."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "退货与召回（不算易手）、同一登记集团内部的调拨和销售（不计）、两家企业互相调剂库存（"
+        "至少三家成环）、一侧仅有零头（各环节数量须相近）、只有日期没有时刻的单据（须晚一天）。"
+        "名录未登记的集团关系看上去与无关联企业相同，请先核对。"
     )
     parameters: ClassVar[type[Parameters]] = CircularTradeParameters
     sentence_zh: ClassVar[str] = (

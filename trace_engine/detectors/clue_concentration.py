@@ -124,10 +124,15 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
     basis = "药品经营环节“清源”巩固提升行动：追溯信息触发线索集中的企业"
     unit = "clues"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises.type",)
-    false_positives = (
-        "Large enterprises: clues are set against their own number of events. Small ones that meet "
-        "one or two by chance: the ratio is shrunk towards that of their type and a lower bound "
-        "counts. Bulk bills: a detector counts once a day. Data-quality findings do not count."
+    false_positives: ClassVar[str] = (
+        "Large enterprises: clues are set against their own number of events. Small ones that "
+        "meet one or two by chance: the ratio is shrunk towards that of their type, and its "
+        "lower bound counts. Bulk bills: a detector counts once a day. Data-quality findings do "
+        "not count."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "大型企业：线索数与其自身业务量相比。小型企业偶然触发一两条：比值向同类企业水平收缩，"
+        "并以置信下限判定。大宗单据：同一规则每天只计一次。数据质量类线索不计。"
     )
     parameters = ClueConcentrationParameters
     sentence_zh = (

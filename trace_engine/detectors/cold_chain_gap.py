@@ -118,10 +118,15 @@ class ColdChainGap(KeyedDetector[ColdChainGapParameters]):
     unit: ClassVar[str] = "events"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs", "temperature")
     false_positives: ClassVar[str] = (
-        "Sensors that are half a degree off (tolerated), goods kept frozen and impossible readings "
-        "(not judged), goods sent back because they were too warm (left out), loggers that fail now "
-        "and then (compared with the actor's own earlier days), actors that never report readings. "
-        "Not kept out: readings in degrees Fahrenheit."
+        "Sensors that are half a degree off (tolerated), goods kept frozen and impossible "
+        "readings (not judged), goods sent back because they were too warm (left out), loggers "
+        "that fail now and then (compared with the actor's own earlier days), actors that never "
+        "report readings (not judged). Not kept out: readings in degrees Fahrenheit."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "温度探头偏差半度（容许）、冷冻品种及不合理读数（不判定）、因超温而退回的货物（不计）、"
+        "温度记录仪偶尔失灵（与其自身以往水平相比）、从不上报温度的企业（不判定）。未排除："
+        "以华氏度填报的读数。"
     )
     parameters: ClassVar[type[Parameters]] = ColdChainGapParameters
     sentence_zh: ClassVar[str] = (

@@ -148,9 +148,14 @@ class CopiedReceipt(KeyedDetector[CopiedReceiptParameters]):
     needs: ClassVar[tuple[str, ...]] = ("device_id or operator_id", "bill_code")
     answerable: ClassVar[Literal["giver", "receiver"]] = "receiver"
     false_positives: ClassVar[str] = (
-        "Whole bills confirmed without opening the cases, which is legal (one time for all: no "
-        "order), cases that expand by themselves (left out), goods unpacked in the order in which "
-        "they were packed (order alone does not fire), air freight (speed_kmh), clocks that are off."
+        "Whole bills confirmed without opening the cases, which is legal (one time for all "
+        "codes: there is no order to compare), cases that expand by themselves (left out), goods "
+        "unpacked in the order in which they were packed (order alone does not fire), air "
+        "freight (the speed limit allows for it), clocks that are off (tolerated)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "整单验收不开箱（合规：各码时间相同，无顺序可比）、整箱扫码自动展开（不计）、按装箱顺序取出（"
+        "仅顺序相同不触发）、空运（速度限值按空运设定）、时钟误差（容许）。"
     )
     parameters: ClassVar[type[Parameters]] = CopiedReceiptParameters
     sentence_zh: ClassVar[str] = (

@@ -52,9 +52,13 @@ class CrossRegionResale(Detector[CrossRegionResaleParameters]):
     basis = "药品经营环节“清源”巩固提升行动：重点关注产品多次跨区域倒手的药品经营企业"
     unit = "crossings"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises or from_region and to_region",)
-    false_positives = (
-        "Internal transfers of national distributors (203/104, one group) are no change of owner; "
-        "a return takes its crossing back; unknown provinces never count."
+    false_positives: ClassVar[str] = (
+        "Internal transfers of national distributors (203/104, one group) are no change of "
+        "owner; a return takes its crossing back; an owner whose province is unknown never "
+        "counts."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "全国性企业内部调拨（203/104、同一集团）不算易手；退货抵消其跨省次数；省份不明的一方不计。"
     )
     parameters = CrossRegionResaleParameters
     sentence_zh = (

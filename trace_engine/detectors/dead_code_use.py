@@ -95,9 +95,14 @@ class DeadCodeUse(Detector[Parameters]):
     basis = "药品管理法第八十三条、第九十八条（超过有效期的药品为劣药）；“清源”行动：追溯码状态异常"
     unit = "days"
     needs: ClassVar[tuple[str, ...]] = ("expiry_date", "production_date")
-    false_positives = (
-        "Returns and destruction of expired or recalled goods; month-only expiry; date-only bills of "
-        "the same day; clocks a few minutes off; destruction after scrapping."
+    false_positives: ClassVar[str] = (
+        "Returns and destruction of expired or recalled goods (allowed), expiries given as a "
+        "month (they last to its end), date-only bills of the same day (not judged), clocks a "
+        "few minutes off (tolerated), destruction after scrapping (allowed)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "过期、召回药品的退货与销毁（允许）；有效期只填到月的按月末计；只有日期的单据在当日不判定；"
+        "时钟相差数分钟（容许）；报废后的销毁（允许）。"
     )
     sentence_zh = (
         "{subject}于{time}对{drug}（批号{batch_no}）{packs_zh}进行出入库或销售，"

@@ -159,10 +159,15 @@ class DisjointBusiness(KeyedDetector[DisjointBusinessParameters]):
     unit: ClassVar[str] = "businesses"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "device_id or operator_id")
     false_positives: ClassVar[str] = (
-        "Divisions of one firm: those that divide the goods trade in other drugs (drugs), those that "
-        "divide the customers share a supplier, a device or an operator with the others, and those "
-        "with a warehouse elsewhere stand in the register (left out). Two halves that have only not "
-        "met yet (nothing is judged before a whole window has passed)."
+        "Divisions of one firm: those that divide the goods trade in other drugs (the drugs must "
+        "be the same), those that divide the customers share a supplier, a device or an operator "
+        "with the others, and those with a warehouse elsewhere stand in the register (left out). "
+        "Two halves that have only not met yet (nothing is judged before a whole window has "
+        "passed)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "同一企业的分部：按品类分工的各部经营品种不同（须经营相同品种），按客户分工的各部共用供货方、"
+        "设备或操作员，在外地设库的已登记仓库（不计）。两部分业务只是尚未交会：未满一个完整统计期不判定。"
     )
     parameters: ClassVar[type[Parameters]] = DisjointBusinessParameters
     sentence_zh: ClassVar[str] = (

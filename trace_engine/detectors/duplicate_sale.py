@@ -60,9 +60,13 @@ class DuplicateSale(Detector[DuplicateSaleParameters]):
     unit = "sales"
     needs: ClassVar[tuple[str, ...]] = ("retail sales",)
     jurisdiction = Jurisdiction.HEALTH_INSURANCE
-    false_positives = (
-        "Split sales while they fit in the pack, a bill uploaded again, consumer return and resale, "
-        "voided sales, look-ups by consumers."
+    false_positives: ClassVar[str] = (
+        "Split sales while they fit in the pack, a bill uploaded again, consumer return and "
+        "resale, voided sales, look-ups by consumers: none of them counts as a second sale."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "拆零销售合计未超过整盒数量、单据重复上传、消费者退货后再售、冲红的销售、消费者查询，"
+        "均不算重复销售。"
     )
     parameters = DuplicateSaleParameters
     sentence_zh = (

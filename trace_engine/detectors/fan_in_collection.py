@@ -96,6 +96,10 @@ class FanInCollection(KeyedDetector[FanInCollectionParameters]):
         "Returns to a distributor (202/103, no trade), recalled goods (211/108), transfers and sales "
         "inside one group (left out), a chain whose shops sell off their stock (one source)."
     )
+    false_positives_zh: ClassVar[str] = (
+        "退回上游企业（202/103，不是购销）、召回药品（211/108）、同一集团内部的调拨和销售（不计）、"
+        "连锁企业清理各门店库存（整个连锁算一个来源）。"
+    )
     parameters: ClassVar[type[Parameters]] = FanInCollectionParameters
     sentence_zh: ClassVar[str] = (
         "{subject}截至{date}的{window_days}天内从{observed:.0f}家零售或使用环节单位收购{drug}共"

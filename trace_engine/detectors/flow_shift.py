@@ -201,9 +201,14 @@ class FlowShift(KeyedDetector[FlowShiftParameters]):
     unit: ClassVar[str] = "divergence"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises or to_region",)
     false_positives: ClassVar[str] = (
-        "Small samples (compared with what sampling explains), one new customer, one drug that is "
-        "short elsewhere (the shift must hold without them), launches (only drugs of both periods), "
-        "moves inside a group (left out), a month that is not over or not whole."
+        "Small samples (compared with what sampling explains), one new customer, one drug that "
+        "is short elsewhere (the shift must hold without them), launches (only drugs of both "
+        "periods count), moves inside a group (left out), a month that is not over or not whole "
+        "(not judged)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "样本小（与抽样波动相比）、只多了一个新客户或某一品种外地短缺（去掉后仍须异常）、新品上市（"
+        "只比两期都有的品种）、集团内部调拨（不计）、未结束或不完整的月份（不判定）。"
     )
     parameters: ClassVar[type[Parameters]] = FlowShiftParameters
     sentence_zh: ClassVar[str] = (

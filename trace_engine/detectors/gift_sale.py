@@ -152,9 +152,14 @@ class GiftSale(KeyedDetector[GiftSaleParameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs", "gift or unit_price")
     false_positives: ClassVar[str] = (
-        "Systems that write 0 for an unknown price (judged only where the seller states prices), free "
-        "supplies of hospitals and vaccination (left out), parts of packs (left out), gifts between "
-        "enterprises (not meant), points redeemed by members: see the order."
+        "Systems that write 0 for an unknown price (judged only where the seller usually states "
+        "prices), free supplies of hospitals and vaccination (left out), parts of packs (left "
+        "out), gifts between enterprises (not meant by the rule). Not kept out: points redeemed "
+        "by members; look at the order."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "以0填报未知价格的系统（仅对平时填报价格的销售者判定）、医疗机构免费供药与接种（不计）、"
+        "不足一个最小包装（不计）、企业之间的赠送（不属此条）。未排除：会员积分兑换，请核对订单。"
     )
     parameters: ClassVar[type[Parameters]] = GiftSaleParameters
     sentence_zh: ClassVar[str] = (

@@ -76,9 +76,13 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
     basis = "药品经营环节“清源”巩固提升行动：追溯码状态异常、流向异常"
     unit = "km/h"
     needs: ClassVar[tuple[str, ...]] = ("regions of scans (stated or registered)",)
-    false_positives = (
+    false_positives: ClassVar[str] = (
         "Look-ups are no scans of goods; direct shipments (207) are not scanned by their seller; "
-        "enterprises with several registered places count only where the place is stated."
+        "enterprises with several registered places are judged only where the place is stated."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "查询不是货物扫码；直调（207）由他人发货，不由销售方扫码；"
+        "登记有多处场所的企业仅在填报了地点时参与判定。"
     )
     parameters = ImpossibleTravelParameters
     sentence_zh = (

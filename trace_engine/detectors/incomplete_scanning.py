@@ -142,10 +142,15 @@ class IncompleteScanning(KeyedDetector[IncompleteScanningParameters]):
     unit: ClassVar[str] = "%"
     needs: ClassVar[tuple[str, ...]] = ("receivable", "bill_code")
     false_positives: ClassVar[str] = (
-        "Split deliveries (a bill is judged settle_days after it began), packs without codes "
-        "counted in a quantity-only bill (they count), cases of unknown content (left out), one "
-        "short delivery (bills and packs are summed over a month). Drugs that need no code yet are "
-        "due on some bills all the same: ask for the goods before the habit."
+        "Split deliveries (a bill is judged some days after it began), packs without codes "
+        "counted in a quantity-only bill (they count as scanned), cases of unknown content (left "
+        "out), one short delivery (bills and packs are summed over a month). Not kept out: drugs "
+        "that need no code yet are due on some bills all the same; ask for the goods before the "
+        "habit."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "分批到货（单据开始后满若干天才判定）、只报数量的单据中的无码包装（计入已扫）、内装数不明的整箱（"
+        "不计）、个别一次短少（按月合计）。未排除：暂不要求赋码的药品也列入应收数，请先看货再看习惯。"
     )
     parameters: ClassVar[type[Parameters]] = IncompleteScanningParameters
     sentence_zh: ClassVar[str] = (

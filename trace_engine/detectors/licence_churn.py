@@ -94,6 +94,9 @@ class LicenceChurn(KeyedDetector[LicenceChurnParameters]):
         "A move (all that is changed on one day counts once), routine renewals and first issues (do "
         "not count), enterprises that do not trade (are not told)."
     )
+    false_positives_zh: ClassVar[str] = (
+        "搬迁（同一天变更的各项只算一次）、例行换证和首次核发（不计）、没有经营活动的企业（不报）。"
+    )
     parameters: ClassVar[type[Parameters]] = LicenceChurnParameters
     sentence_zh: ClassVar[str] = (
         "{subject}至{date}在{months}个月内变更许可事项{observed:.0f}次（最近一次{latest_time}），"

@@ -179,11 +179,16 @@ class LicenceInvalid(KeyedDetector[LicenceInvalidParameters]):
     unit: ClassVar[str] = "days"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises",)
     false_positives: ClassVar[str] = (
-        "A renewal that the registry does not show yet (grace_days; renewals in licence_events "
-        "count), the licence before the one on record (not judged), goods and news under way "
-        "(transit_days), the day of the decision itself (left out), returns and recalls by a closed "
-        "enterprise (no trade), branches under their head office's number (one firm), a number "
-        "mistyped in the registry (low severity, told once)."
+        "A renewal that the registry does not show yet (days of grace; renewals in "
+        "licence_events count), the licence before the one on record (not judged), goods and "
+        "news under way (some days allowed), the day of the decision itself (left out), returns "
+        "and recalls by a closed enterprise (no trade), branches under their head office's "
+        "number (one firm), a number mistyped in the registry (low severity, told once)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "名录尚未登记的换证（有宽限天数；许可事项变更表中的换证有效）、现证之前的旧证（不判定）、"
+        "在途货物与尚未获知的消息（容许若干天）、作出决定当日（不计）、停业企业的退货与召回（不是经营）、"
+        "共用总部证照编号的分支机构（算一家）、名录中编号录错（风险程度低，只报一次）。"
     )
     parameters: ClassVar[type[Parameters]] = LicenceInvalidParameters
     sentence_zh: ClassVar[str] = (

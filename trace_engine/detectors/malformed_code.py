@@ -58,6 +58,10 @@ class MalformedCode(Detector[Parameters]):
         "GS1 code. A cluster at one scanner is a matter for its operator; a cluster on one drug "
         "points at the packs."
     )
+    false_positives_zh: ClassVar[str] = (
+        "手工录入的码、设成键盘模式的扫码枪、GS1码各字段之间丢失分隔符。集中在一台扫码枪上，应找操作者；"
+        "集中在一个品种上，应查包装。"
+    )
     sentence_zh: ClassVar[str] = (
         "{subject}于{date}上传{code_count}个不合规追溯码（如{code}）：{problem_zh}。"
     )

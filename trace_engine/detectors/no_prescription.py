@@ -39,8 +39,12 @@ class NoPrescription(MissingStatement):
     unit: ClassVar[str] = "sales"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs", "registry.enterprises", "rx_no")
     false_positives: ClassVar[str] = (
-        "Prescriptions on paper that the feed does not carry, gaps in the feed (compared with what "
-        "the platform or shop states on earlier days), medical institutions (left out)."
+        "Prescriptions on paper that the feed does not carry, and gaps in the feed (both "
+        "compared with what the platform or shop states on earlier days), medical institutions "
+        "(left out)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "数据未接入的纸质处方、数据传输缺口（与该平台或该店以往填报比例相比）、医疗机构（不计）。"
     )
     severity: ClassVar[tuple[float, float]] = (0.5, 0.7)
     sentence_zh: ClassVar[str] = (

@@ -42,6 +42,9 @@ class NoRealName(MissingStatement):
         "Feeds that carry no buyers at all, and gaps in those that do (compared with what the "
         "platform states on earlier days)."
     )
+    false_positives_zh: ClassVar[str] = (
+        "完全不含购买人的数据，以及含购买人的数据中的缺口（与该平台以往填报比例相比）。"
+    )
     severity: ClassVar[tuple[float, float]] = (0.5, 0.5)
     sentence_zh: ClassVar[str] = (
         "{subject}至{date}的{window_days}天内网上销售处方药{observed:.0f}单没有实名购买人"

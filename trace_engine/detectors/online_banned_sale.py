@@ -52,8 +52,13 @@ class OnlineBannedSale(Detector[Parameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs", "platform_id or shop_id")
     false_positives: ClassVar[str] = (
-        "Compounds for single-ingredient drugs, topical antibacterials, insulins and hypoglycaemic "
-        "injections (excepted by the list's rules); drug names the registry spells wrongly."
+        "Compounds of a drug that is banned only as a single ingredient, topical antibacterials, "
+        "insulins and hypoglycaemic injections (excepted by the list's rules). Not kept out: "
+        "drug names the registry spells wrongly."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "单方禁售而复方不禁、外用抗菌药、胰岛素和降糖类注射剂等清单所列例外（不触发）。未排除："
+        "登记数据中品名写错。"
     )
     sentence_zh: ClassVar[str] = (
         "{subject}于{date}通过网络销售{drug}（批号{batch_no}）追溯码{code_count}个，该药品属于"

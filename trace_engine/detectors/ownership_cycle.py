@@ -39,6 +39,9 @@ class OwnershipCycle(Detector[Parameters]):
         "Returns (202, 103, 237, 116) move ownership back and are no hop; a return followed by a new "
         "sale to the same buyer is no cycle."
     )
+    false_positives_zh: ClassVar[str] = (
+        "退货（202、103、237、116）使所有权回退，不算易手；退货后再售给同一买方不算回流。"
+    )
     sentence_zh = (
         "{subject}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，"
         "而{counterparty}此前曾拥有这些包装且其间没有退货记录。流转路径：{path}。"

@@ -127,9 +127,13 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
     unit: ClassVar[str] = "share of codes"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "from_region", "bill_code")
     false_positives: ClassVar[str] = (
-        "Direct shipment by order (207, 237), registered or entrusted warehouses near the supplier, "
-        "trade inside a group (left out), dates without a time (left out), one single pack. A shared "
-        "warehouse that the register does not know looks the same."
+        "Direct shipment by order (207, 237), registered or entrusted warehouses near the "
+        "supplier, trade inside a group, dates without a time, one single pack (all left out). "
+        "Not kept out: a shared warehouse that the register does not know looks the same."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "按订单直调（207、237）、在供货方附近登记或委托的仓库、集团内部交易、只有日期没有时刻的单据、"
+        "只有一个包装（均不计）。未排除：名录未登记的共用仓库看上去相同。"
     )
     parameters: ClassVar[type[Parameters]] = PassThroughParameters
     sentence_zh: ClassVar[str] = (

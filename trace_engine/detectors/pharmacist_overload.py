@@ -173,8 +173,13 @@ class PharmacistOverload(KeyedDetector[PharmacistOverloadParameters]):
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "pharmacist_id")
     false_positives: ClassVar[str] = (
         "Review centres of one chain (one house), sales online (reviewed from afar: left out), a "
-        "change of employer or two shifts on one day (few switches), mistyped names (few sales), "
-        "dates without a time (only for distance and number of houses)."
+        "change of employer or two shifts on one day (few switches between the houses), mistyped "
+        "numbers (few sales), dates without a time (used only for distance and number of houses)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "连锁集中审方中心（同一企业算一家）、网上销售（远程审方，不计）、当日换单位或两处轮班（"
+        "往返次数少，不触发）、药师编号录错（销售笔数少，不触发）、只有日期没有时刻的记录（"
+        "仅用于距离和单位数）。"
     )
     parameters: ClassVar[type[Parameters]] = PharmacistOverloadParameters
     sentence_zh: ClassVar[str] = (

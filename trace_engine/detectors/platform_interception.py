@@ -107,8 +107,13 @@ class PlatformInterception(KeyedDetector[PlatformInterceptionParameters]):
         "interception log of the platform (for the share intercepted: not evaluated)",
     )  # fmt: skip
     false_positives: ClassVar[str] = (
-        "One seller that evades the rule (minimum_sellers), single slips (minimum_sales), exceptions "
-        "of the list (not banned), a list of drugs spelt wrongly in the registry."
+        "One seller that evades the rule (several sellers are needed), single slips (a least "
+        "number of sales is needed), exceptions of the list (not banned). Not kept out: a drug "
+        "spelt wrongly in the registry."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "个别商家规避规则（须多家商家）、偶发漏拦（须达到最低笔数）、清单例外品种（不属禁售）。未排除："
+        "登记数据中品名写错。"
     )
     parameters: ClassVar[type[Parameters]] = PlatformInterceptionParameters
     sentence_zh: ClassVar[str] = (

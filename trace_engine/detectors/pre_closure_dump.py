@@ -136,8 +136,12 @@ class PreClosureDump(KeyedDetector[PreClosureDumpParameters]):
     )
     false_positives: ClassVar[str] = (
         "Stock given back to suppliers or moved inside a group (no outflow), revocations (not "
-        "asked for), a season in which all sell more (look at its neighbours), a young enterprise "
-        "(minimum_weeks)."
+        "asked for), a young enterprise (a least number of weeks is needed). Not kept out: a "
+        "season in which all sell more; look at its neighbours."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "库存退回供货方或在集团内转移（不算出货）、被吊销（不问）、开业不久（须有足够周数）。未排除："
+        "全行业旺季，请与邻近同类企业对照。"
     )
     parameters: ClassVar[type[Parameters]] = PreClosureDumpParameters
     sentence_zh: ClassVar[str] = (

@@ -102,9 +102,13 @@ class PrescriptionMill(KeyedDetector[PrescriptionMillParameters]):
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "rx_no", "doctor_id")
     jurisdiction: ClassVar[Jurisdiction] = Jurisdiction.HEALTH_COMMISSION
     false_positives: ClassVar[str] = (
-        "Systems that send a day's sales at once (one time, or times seconds apart: few slots), "
-        "dates without a time (not judged), hospitals (left out), one doctor's patients who go to "
-        "many shops (each house by itself)."
+        "Systems that send a day's sales at once (one time, or times seconds apart: the sales "
+        "must spread over the hour), dates without a time (not judged), hospitals (left out), "
+        "one doctor's patients who go to many shops (each house by itself)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "一次性上传全天销售的系统（时刻相同或只差数秒：按不同时段计，不触发）、只有日期没有时刻的记录（"
+        "不判定）、医院（不计）、同一医师的患者分散到多家药店（各店分别计算）。"
     )
     parameters: ClassVar[type[Parameters]] = PrescriptionMillParameters
     sentence_zh: ClassVar[str] = (

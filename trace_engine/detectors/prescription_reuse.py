@@ -154,6 +154,11 @@ class PrescriptionReuse(KeyedDetector[PrescriptionReuseParameters]):
         "(ambiguous: not judged), two shops that count alike (only what shares a buyer or doctor is "
         "linked), medical institutions (left out)."
     )
+    false_positives_zh: ClassVar[str] = (
+        "一张处方多行、多盒或多个品种（算一次调配）、缺货次日补取、长期处方在同一单位分次取药（"
+        "容许若干次）、连锁（算一家）、每日重新编号的店内处方号（含义不明，不判定）、两家店编号方式相同（"
+        "须有相同购买人或医师才关联）、医疗机构（不计）。"
+    )
     parameters: ClassVar[type[Parameters]] = PrescriptionReuseParameters
     sentence_zh: ClassVar[str] = (
         "{subject}于{time}凭处方销售{drug}（{packs_zh}），该处方{case_zh}：{window_days}天内第"

@@ -223,9 +223,13 @@ class PriceInversion(KeyedDetector[PriceInversionParameters]):
     unit: ClassVar[str] = "CNY"
     needs: ClassVar[tuple[str, ...]] = ("unit_price",)
     false_positives: ClassVar[str] = (
-        "Near-expiry clearance (left out by near_expiry_days), gifts and split sales (left out), "
-        "rebates after the invoice, prices with and without tax, pack-size mistakes (tolerance; "
-        "check the invoice)."
+        "Near-expiry clearance, gifts and split sales (left out). Not kept out beyond a small "
+        "tolerance: rebates after the invoice, prices with and without tax, mistakes of pack "
+        "size; check the invoice."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "近效期处理、赠品、拆零销售（不计）。未排除：开票后返利、含税与不含税价混用、包装规格填错（"
+        "仅容许小幅差异），请核对发票。"
     )
     parameters: ClassVar[type[Parameters]] = PriceInversionParameters
     sentence_zh: ClassVar[str] = (

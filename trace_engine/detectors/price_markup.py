@@ -94,9 +94,14 @@ class PriceMarkup(Detector[PriceMarkupParameters]):
     unit: ClassVar[str] = "CNY"
     needs: ClassVar[tuple[str, ...]] = ("unit_price", "to_id")
     false_positives: ClassVar[str] = (
-        "Prices inside a group (left out where the register names it), a case price beside a pack price "
-        "(maximum_ratio), gifts (left out), cheap drugs (minimum_difference), promotion done by the "
-        "buyer under a contract: ask for it."
+        "Prices inside a group (left out where the register names it), a case price beside a "
+        "pack price (ratios beyond reason are not judged), gifts (left out), cheap drugs (a "
+        "least difference in price is needed). Not kept out: promotion done by the buyer under a "
+        "contract; ask for it."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "集团内部价格（名录注明的不计）、箱价与盒价混用（倍数过大不判定）、赠品（不计）、低价药（"
+        "加价金额须达下限）。未排除：由买方按合同承担推广，请调取合同。"
     )
     parameters: ClassVar[type[Parameters]] = PriceMarkupParameters
     sentence_zh: ClassVar[str] = (

@@ -217,10 +217,15 @@ class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "device_id or operator_id")
     false_positives: ClassVar[str] = (
         "Case scans that expand by themselves (only the scanned level counts), head offices "
-        "uploading for their stores (one group counts once), bills with a date or minutes only and "
-        "bills confirmed as a whole (no rate, no rhythm), third-party warehouses and sorting lines "
-        "(only retailers and medical institutions with one place are judged), device ids that many "
-        "systems use as a default (most_enterprises)."
+        "uploading for their stores (one group counts once), bills with a date or minutes only "
+        "and bills confirmed as a whole (no rate, no rhythm), third-party warehouses and sorting "
+        "lines (only retailers and medical institutions with one place are judged), device ids "
+        "that many systems use as a default (left out above a number of enterprises)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "整箱扫码自动展开（只计实际扫描的层级）、总部为门店上传（同一集团算一家）、"
+        "只有日期或分钟的单据和整单确认（不计速度和节奏）、第三方仓库和分拣线（"
+        "只判定单一场所的零售企业和医疗机构）、多个系统共用的默认设备号（使用单位过多的不计）。"
     )
     parameters: ClassVar[type[Parameters]] = ProxyScanningParameters
     sentence_zh: ClassVar[str] = (

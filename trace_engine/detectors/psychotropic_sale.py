@@ -129,9 +129,14 @@ class PsychotropicSale(KeyedDetector[PsychotropicSaleParameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs", "registry.enterprises")
     false_positives: ClassVar[str] = (
-        "Stock from before a drug was scheduled (grace_days), hospitals and clinics (left out but for "
-        "sales online), prescriptions on paper (judged only where the shop states numbers), scopes "
-        "that are blank, written in unknown terms or changed since (not judged)."
+        "Stock from before a drug was scheduled (days of grace), hospitals and clinics (left out "
+        "but for sales online), prescriptions on paper (judged only where the shop usually "
+        "states numbers), scopes that are blank, written in unknown terms or changed since (not "
+        "judged)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "列管之前的库存（有宽限天数）、医院和诊所（除网上销售外不计）、纸质处方（"
+        "仅对平时填报处方号的店判定）、经营范围为空、用语不明或其后变更过的（不判定）。"
     )
     parameters: ClassVar[type[Parameters]] = PsychotropicSaleParameters
     sentence_zh: ClassVar[str] = (

@@ -101,8 +101,12 @@ class QuotaPerSale(KeyedDetector[QuotaPerSaleParameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs",)
     false_positives: ClassVar[str] = (
-        "Sales on prescription by the dose prescribed (left out), packs returned (net), retried "
-        "uploads (not new sales), split sales of one pack (count once)."
+        "Sales on prescription by the dose prescribed (left out), packs returned (taken off), "
+        "retried uploads (not new sales), split sales of one pack (count once)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "凭处方按剂量销售（不计）、已退回的包装（抵减）、重复上传（不算新销售）、同一盒的拆零销售（"
+        "算一盒）。"
     )
     parameters: ClassVar[type[Parameters]] = QuotaPerSaleParameters
     sentence_zh: ClassVar[str] = (

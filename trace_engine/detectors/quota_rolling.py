@@ -73,7 +73,11 @@ class QuotaRolling(KeyedDetector[Parameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs", "buyer_id")
     false_positives: ClassVar[str] = (
-        "A family buying under one name, sales on prescription (left out), packs returned (net)."
+        "Sales on prescription (left out), packs returned (taken off). Not kept out: a family "
+        "buying under one name."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "凭处方销售（不计）、已退回的包装（抵减）。未排除：一家人以同一人名义购买。"
     )
     sentence_zh: ClassVar[str] = (
         "购买人{buyer}至{time}在{window_days}天内累计购买{class_zh}{observed:.0f}个最小包装，超过"

@@ -60,7 +60,11 @@ class RapidTurnover(Detector[RapidTurnoverParameters]):
     basis = "药品经营环节“清源”巩固提升行动：产品多次倒手、快进快出的药品经营企业"
     unit = "hops"
     needs: ClassVar[tuple[str, ...]] = ("from_id", "to_id")
-    false_positives = "Wholesale hubs: a run needs k hops, and returns break it."
+    false_positives: ClassVar[str] = (
+        "Wholesale hubs: several quick changes of owner in a row are needed, and a return breaks "
+        "the run."
+    )
+    false_positives_zh: ClassVar[str] = "批发集散环节：须连续多次快速易手，退货使其中断。"
     parameters = RapidTurnoverParameters
     sentence_zh = (
         "{drug}（批号{batch_no}）{packs_zh}连续{observed:.0f}次快速易手，"

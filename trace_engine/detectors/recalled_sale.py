@@ -95,8 +95,12 @@ class RecalledSale(Detector[RecalledSaleParameters]):
     unit: ClassVar[str] = "days"
     needs: ClassVar[tuple[str, ...]] = ("registry.recalls",)
     false_positives: ClassVar[str] = (
-        "Goods on their way when the recall came (grace hours), returns to the supplier booked as "
-        "sales, batch numbers written in several ways."
+        "Goods on their way when the recall came (hours of grace). Not kept out: returns to the "
+        "supplier booked as sales, and batch numbers written in several ways."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "召回发布时已在途的货物（有宽限时间）。未排除：误记为销售的退货；"
+        "同一批号有多种写法时可能漏报或误报。"
     )
     parameters: ClassVar[type[Parameters]] = RecalledSaleParameters
     sentence_zh: ClassVar[str] = (

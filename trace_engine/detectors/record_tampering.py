@@ -173,11 +173,16 @@ class RecordTampering(KeyedDetector[RecordTamperingParameters]):
     unit: ClassVar[str] = "acts per 1000 events"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "record_time or voids_event_id")
     false_positives: ClassVar[str] = (
-        "Mistakes put right at once (correction_hours), a system that was down and catches up (what "
-        "is recorded on one day is one act), one big bill taken back (one act), small samples "
-        "(minimum_acts, chance), types of enterprises that void more than "
-        "others (peers are of one type). Edits that keep their event id never reach this rule: they "
-        "are rejected as conflicts and counted there."
+        "Mistakes put right at once (hours for corrections), a system that was down and catches "
+        "up (what is recorded on one day is one act), one big bill taken back (one act), small "
+        "samples (a least number of acts, and chance is ruled out), types of enterprises that "
+        "void more than others (peers are of one type). Edits that keep their event id never "
+        "reach this rule: they are rejected as conflicts and counted there."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "及时改正的差错（有更正时限）、系统中断后的补传（同一天补录算一次）、整张大单冲回（算一次）、"
+        "样本小（须达最低次数，并排除偶然）、冲红本来就多的企业类型（只与同类比较）。"
+        "沿用原事件标识的改动不会到达本规则：按冲突拒收并另行计数。"
     )
     parameters: ClassVar[type[Parameters]] = RecordTamperingParameters
     sentence_zh: ClassVar[str] = (

@@ -76,9 +76,13 @@ class RemoteDispatch(Detector[RemoteDispatchParameters]):
     unit: ClassVar[str] = "km"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "from_region")
     false_positives: ClassVar[str] = (
-        "Third-party or platform warehouses that are registered (allowed), central dispatch by the "
-        "headquarters of a chain (allowed), new warehouses not yet in the registry, addresses read "
-        "wrongly, emergency direct shipment (left out)."
+        "Third-party or platform warehouses that are registered (allowed), central dispatch by "
+        "the headquarters of a chain (allowed), emergency direct shipment (left out). Not kept "
+        "out: new warehouses not yet in the registry, addresses read wrongly."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "已登记的第三方仓库或平台仓库（允许）、连锁总部集中配送（允许）、应急直调（不计）。未排除："
+        "尚未登记的新仓库、地址识别错误。"
     )
     parameters: ClassVar[type[Parameters]] = RemoteDispatchParameters
     sentence_zh: ClassVar[str] = (

@@ -67,6 +67,9 @@ class RepeatedTransfer(Detector[RepeatedTransferParameters]):
         "Returns take their hop back; transfers inside a group (203/104) are none; a shipment and "
         "its receipt are one."
     )
+    false_positives_zh: ClassVar[str] = (
+        "退货抵消其易手次数；集团内部调拨（203/104）不算易手；一次发货及其收货算一次。"
+    )
     parameters = RepeatedTransferParameters
     sentence_zh = (
         "{subject}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，"

@@ -43,6 +43,9 @@ class ReverseFlow(Detector[Parameters]):
         "Returns to the supplier (202/103), transfers (203/104) and sales inside one registered group "
         "do not fire."
     )
+    false_positives_zh: ClassVar[str] = (
+        "退回供货方（202/103）、调拨（203/104）以及同一登记集团内部的销售不触发。"
+    )
     sentence_zh = (
         "零售或使用环节单位{seller_party}持有的{drug}（批号{batch_no}）{packs_zh}"
         "流向{counterparty}，既非退货，也不属同一集团内部流转。流转路径：{path}。"

@@ -121,9 +121,14 @@ class SaleExceedsPurchase(KeyedDetector[SaleExceedsPurchaseParameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises", "batch_no", "production_date")
     false_positives: ClassVar[str] = (
-        "Opening stock (only batches made after the data begin are judged), case codes scanned once "
-        "(counted by their stated quantity, else the batch is not judged), stores supplied by their head "
-        "office (one book for a group), bills of one side missing (either side's is enough)."
+        "Opening stock (only batches made after the data begin are judged), case codes scanned "
+        "once (counted by their stated quantity, else the batch is not judged), stores supplied "
+        "by their head office (one book for a group), bills that one side did not upload (either "
+        "side's is enough)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "期初库存（只判定数据开始以后生产的批次）、只扫一次的整箱码（按填报数量计，否则该批不判定）、"
+        "由总部供货的门店（一个集团一本账）、只有一方上传的单据（任何一方的记录均有效）。"
     )
     parameters: ClassVar[type[Parameters]] = SaleExceedsPurchaseParameters
     sentence_zh: ClassVar[str] = (

@@ -148,10 +148,16 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
         "registry.enterprises.type", "registry.enterprises.scope", "registry.drugs.classes",
     )  # fmt: skip
     false_positives: ClassVar[str] = (
-        "Scopes written in terms not understood (not judged), scopes changed since (not judged), "
-        "stock of a drug whose class changed (settling_days), insulin among peptide hormones "
-        "(excepted), a single wrong bill type (needed), wholesalers that are one legal person with "
-        "a retailer, chain headquarters that upload for their stores (not judged for the manner)."
+        "Scopes written in terms not understood, or changed since (not judged), stock of a drug "
+        "whose class changed (days to settle), insulin among peptide hormones (excepted), a "
+        "single wrong bill type (several events are needed), wholesalers that are one legal "
+        "person with a retailer and chain headquarters that upload for their stores (not judged "
+        "for the manner)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "用语无法识别的经营范围（不判定）、其后变更过的范围（不判定）、类别调整的品种的库存（"
+        "有过渡天数）、肽类激素中的胰岛素（例外）、个别单据类型选错（须达一定笔数）、"
+        "与零售企业同一法人的批发企业、为门店上传的连锁总部（经营方式不判定）。"
     )
     parameters: ClassVar[type[Parameters]] = ScopeBreachParameters
     sentence_zh: ClassVar[str] = (

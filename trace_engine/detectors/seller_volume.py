@@ -163,8 +163,13 @@ class SellerVolume(KeyedDetector[SellerVolumeParameters]):
         "at least four closed months",
     )
     false_positives: ClassVar[str] = (
-        "A flu season (peers rise as well), a new shop (no history yet), a neighbour that closed, goods "
-        "brought back (taken off), the first months of the data (not judged)."
+        "A flu season (peers rise as well), a new shop (no history yet: not judged), goods "
+        "brought back (taken off), the first months of the data (not judged). Not kept out: a "
+        "neighbour that closed and whose customers came over."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "流感季（同类企业同步上升）、新开药店（尚无历史，不判定）、退回的包装（抵减）、数据最初几个月（"
+        "不判定）。未排除：邻近药店停业使顾客转来。"
     )
     parameters: ClassVar[type[Parameters]] = SellerVolumeParameters
     sentence_zh: ClassVar[str] = (

@@ -109,10 +109,14 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
     unit: ClassVar[str] = "packs"
     needs: ClassVar[tuple[str, ...]] = ()
     false_positives: ClassVar[str] = (
-        "Hospitals and vaccination campaigns that use up a case (left out), one buyer taking a whole "
-        "case (several sales are needed), a till that uploads its day at one moment (several times "
-        "are needed), a new case sold over a day (serials must follow within moments), bills with a "
-        "date only, sales made void the same day."
+        "Hospitals and vaccination campaigns that use up a case (left out), one buyer taking a "
+        "whole case (several sales are needed), a till that uploads its day at one moment "
+        "(several times are needed), a new case sold over a day (serials must follow within "
+        "moments), bills with a date only and sales made void the same day (left out)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "医院和接种活动用完整箱（不计）、一名购买人买整箱（须为多笔销售）、收银系统一次上传全天销售（"
+        "须有多个时刻）、新开一箱卖了一天（各码须接连售出）、只有日期的单据、当日冲红的销售（不计）。"
     )
     parameters: ClassVar[type[Parameters]] = SerialRunParameters
     sentence_zh: ClassVar[str] = (

@@ -92,9 +92,14 @@ class SharedWarehouse(KeyedDetector[SharedWarehouseParameters]):
     unit: ClassVar[str] = "enterprises"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises.region", "actor_id beside from_id")
     false_positives: ClassVar[str] = (
-        "Third-party warehouses that stand in the principals' registration (left out), logistics "
-        "firms and platforms (left out), head offices that upload for their stores (one group), a "
-        "software house that uploads under its own number (register it as logistics or platform)."
+        "Third-party warehouses that stand in the principals' registration, logistics firms and "
+        "platforms (left out), head offices that upload for their stores (one group). Not kept "
+        "out: a software house that uploads under its own number (register it as logistics or "
+        "platform)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "委托方已登记的第三方仓库、物流企业与平台（均不计）、为门店上传的总部（同一集团算一家）。未排除："
+        "以自己编号代传数据的软件商，请在名录中登记为物流企业或平台。"
     )
     parameters: ClassVar[type[Parameters]] = SharedWarehouseParameters
     sentence_zh: ClassVar[str] = (

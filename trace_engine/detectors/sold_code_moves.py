@@ -39,6 +39,10 @@ class SoldCodeMoves(Detector[Parameters]):
         "Late uploads: business time decides, not upload time. Clock skew and date-only bills are "
         "allowed for. Consumer returns (116) and voids reopen the code."
     )
+    false_positives_zh: ClassVar[str] = (
+        "补传：以业务时间而非上传时间为准。时钟误差和只有日期的单据（容许）。消费者退货（116）"
+        "和冲红使该码恢复可售。"
+    )
     sentence_zh = (
         "{drug}（批号{batch_no}）{packs_zh}已由{sold_by_party}于{sold_time}售出给"
         "个人，其后没有消费者退货记录，却又出现在{subject}与{counterparty}之间的出入库记录中（{time}）。"

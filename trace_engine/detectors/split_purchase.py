@@ -153,8 +153,14 @@ class SplitPurchase(KeyedDetector[SplitPurchaseParameters]):
     )  # fmt: skip
     false_positives: ClassVar[str] = (
         "Dormitories (many buyers at one address: no link by itself), nursing homes and schools "
-        "(contacts, addresses and devices of many buyers of other drugs: no link), families (up to "
-        "the limit, at least three purchases), sales on prescription (left out), packs returned (net)."
+        "(contacts, addresses and devices of many buyers of other drugs: no link), families "
+        "(nothing up to the limit, and at least three purchases), sales on prescription (left "
+        "out), packs returned (taken off)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "集体宿舍（同一地址购买人多，不单独作为关联）、养老机构和学校（其联系方式、地址、"
+        "设备对应众多购买其他药品的人，不作为关联）、家庭（未超限量不触发，且至少三笔）、凭处方销售（"
+        "不计）、已退回的包装（抵减）。"
     )
     parameters: ClassVar[type[Parameters]] = SplitPurchaseParameters
     sentence_zh: ClassVar[str] = (

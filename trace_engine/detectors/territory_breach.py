@@ -168,9 +168,14 @@ class TerritoryBreach(KeyedDetector[TerritoryBreachParameters]):
     unit: ClassVar[str] = "events"
     needs: ClassVar[tuple[str, ...]] = ("registry.territories", "registry.enterprises.region")
     false_positives: ClassVar[str] = (
-        "Sales to persons online (left out), the holder's own sales (it allots), national "
-        "distributors moving goods inside their group (left out), warehouses of the buyer in the "
-        "territory (count as its places), wrong places on single bills (needed)."
+        "Sales to persons online (left out), the holder's own sales (it allots the territories), "
+        "national distributors moving goods inside their group (left out), warehouses of the "
+        "buyer in the territory (count as its places), wrong places on single bills (several "
+        "events are needed)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "网上售予个人（不计）、持有人自行销售（由其划定区域）、全国性企业集团内部调拨（不计）、"
+        "买方在授权区域内的仓库（视为其场所）、个别单据地点填错（须达一定笔数）。"
     )
     parameters: ClassVar[type[Parameters]] = TerritoryBreachParameters
     sentence_zh: ClassVar[str] = (

@@ -70,8 +70,13 @@ class TimeDisorder(Detector[TimeDisorderParameters]):
     unit: ClassVar[str] = "days"
     needs: ClassVar[tuple[str, ...]] = ("record_time",)
     false_positives: ClassVar[str] = (
-        "Uploads after a network failure, corrections within the permitted time, clocks that are "
-        "off (clock_skew_minutes), migrations of old records in one go."
+        "Corrections within the permitted time (do not fire), clocks that are off (tolerated). "
+        "Not kept out: uploads after a network failure, migrations of old records in one go; ask "
+        "for the system's reason first."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "规定时限内的更正（不触发）、时钟误差（容许）。未排除：网络故障后的补传、旧数据一次性迁移，"
+        "请先问系统原因。"
     )
     parameters: ClassVar[type[Parameters]] = TimeDisorderParameters
     sentence_zh: ClassVar[str] = (

@@ -201,8 +201,14 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs",)
     false_positives: ClassVar[str] = (
         "Stocks made while the approval held (judged by the production day), renewals not yet on record "
-        "(renewal_days), packs admitted by name for one region (乐城、港澳药械通): see the permit; an "
-        "entry of the registry written wrongly: many sellers of one drug, check the registry first."
+        "(days of grace). Not kept out: packs admitted by name for one region (乐城、港澳药械通), see "
+        "the permit; an entry of the registry written wrongly: if many sellers of one drug are named, "
+        "check the registry first."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "批准文号有效期内生产的库存（按生产日期判断）、尚未登记的再注册（有宽限天数）。未排除："
+        "经特许在个别区域使用的品种（乐城、港澳药械通），请核对许可；登记数据写错："
+        "同一品种涉及多家销售者时，先核对登记数据。"
     )
     parameters: ClassVar[type[Parameters]] = UnapprovedProductParameters
     sentence_zh: ClassVar[str] = (

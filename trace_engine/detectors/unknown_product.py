@@ -59,8 +59,13 @@ class UnknownProduct(Detector[Parameters]):
     unit: ClassVar[str] = "codes"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs",)
     false_positives: ClassVar[str] = (
-        "A drug registry that is not complete or not current, identifiers of larger packs that it "
-        "does not list. Many sellers with one identifier: complete the registry first."
+        "A drug registry that is not complete or not current, identifiers of larger packs that "
+        "it does not list: neither is kept out. Many sellers with one identifier: complete the "
+        "registry first."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "品种登记数据不完整或未更新、未列入的大包装标识码：均未排除。多家企业出现同一标识时，"
+        "先补全登记数据。"
     )
     sentence_zh: ClassVar[str] = (
         "{subject}于{date}扫描药品{drug}的追溯码{code_count}个（如{code}）：{problem_zh}。"

@@ -114,8 +114,13 @@ class UnlicensedParty(Detector[Parameters]):
     unit: ClassVar[str] = "unlicensed parties"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises",)
     false_positives: ClassVar[str] = (
-        "An enterprise registry that is not complete (other provinces, new licences), ids written "
-        "in several ways. Many counterparties of one region: complete the registry first."
+        "An enterprise registry that is not complete (other provinces, new licences), ids "
+        "written in several ways: neither is kept out. Many counterparties of one region: "
+        "complete the registry first."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "企业名录不完整（外省企业、新发证企业）、同一编号有多种写法：均未排除。"
+        "某一地区的交易对方集中出现时，先补全名录。"
     )
     sentence_zh: ClassVar[str] = (
         "{subject}于{date}涉嫌{case_zh}：{unlicensed_party}（{reason_zh}），涉及{drug}"

@@ -65,7 +65,13 @@ class UnmatchedReceipt(Detector[UnmatchedReceiptParameters]):
     unit = "days"
     needs: ClassVar[tuple[str, ...]] = ("from_id",)
     answerable = "receiver"
-    false_positives = "The edge of the data; clock skew (a shipment may carry a later time)."
+    false_positives: ClassVar[str] = (
+        "The edge of the data (a receipt with too little data before it is not judged); clocks "
+        "that are off (a shipment may carry a slightly later time)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "数据起始阶段（收货前数据不足的不判定）；时钟误差（发货时间略晚于收货仍算相符）。"
+    )
     parameters = UnmatchedReceiptParameters
     sentence_zh = (
         "{subject}单据{bill}登记从{counterparty}购进的{drug}（批号{batch_no}）中，有{code_count}个"

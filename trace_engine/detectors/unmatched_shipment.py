@@ -52,9 +52,10 @@ class UnmatchedShipment(Detector[UnmatchedShipmentParameters]):
     basis = "药品经营环节“清源”巩固提升行动：落实出入库扫码核销、采购销售环节追溯信息核对上传"
     unit = "days"
     needs: ClassVar[tuple[str, ...]] = ("to_id",)
-    false_positives = (
-        "Receipts uploaded late count by their business time; returned goods are settled."
+    false_positives: ClassVar[str] = (
+        "Receipts uploaded late (their business time counts); goods sent back (settled)."
     )
+    false_positives_zh: ClassVar[str] = "补传的收货以业务时间为准；已退回的货物视为了结。"
     parameters = UnmatchedShipmentParameters
     sentence_zh = (
         "{subject}单据{bill}发往{counterparty}的{drug}（批号{batch_no}）中，有{code_count}个包装"

@@ -41,10 +41,14 @@ class UnrecordedSource(Detector[Parameters]):
     )
     unit = "events"
     needs: ClassVar[tuple[str, ...]] = ("from_id",)
-    false_positives = (
-        "A receipt or a shipment alone is enough to make an owner, so one missing upload accuses nobody; "
-        "chains that buy centrally are one group; direct shipments (207) are exempt; the edge of the "
-        "data is respected."
+    false_positives: ClassVar[str] = (
+        "A receipt or a shipment alone is enough to make an owner, so one missing upload accuses "
+        "nobody; chains that buy centrally are one group; direct shipments (207) are left out; "
+        "what came in before the data began is not held against anybody."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "收货或发货任有一方记录即可确认货主，漏传一次不会被追究；集中采购的连锁算同一集团；直调（207）"
+        "不计；数据开始之前的来源不明者，不作认定。"
     )
     sentence_zh = (
         "{subject}于{time}出库或售出{drug}（批号{batch_no}）{packs_zh}，但其既不是"

@@ -166,9 +166,13 @@ class UnreportedChannel(KeyedDetector[UnreportedChannelParameters]):
     unit: ClassVar[str] = "days"
     needs: ClassVar[tuple[str, ...]] = ("registry.shops", "registry.enterprises", "shop_id")
     false_positives: ClassVar[str] = (
-        "A new shop whose report is still due (working_days), a shop register of another place "
+        "A new shop whose report is still due (working days), a shop register of another place "
         "(provinces without entries are not judged), stores that sell through the shop of their "
         "head office (one group), one shop id on two platforms (told apart)."
+    )
+    false_positives_zh: ClassVar[str] = (
+        "报告期限未满的新店（按工作日计）、他省网店登记（没有登记数据的省份不判定）、"
+        "通过总部网店销售的门店（同一集团）、两个平台上相同的店铺号（分别识别）。"
     )
     parameters: ClassVar[type[Parameters]] = UnreportedChannelParameters
     sentence_zh: ClassVar[str] = (
