@@ -196,6 +196,8 @@ def _completeness(complete: Document, lang: str) -> list[str]:
         ("shipped_to_nobody", "出库未写明收货方的记录", "shipments that name no receiver"),
         ("received_from_nobody", "入库未写明供货方的记录", "receipts that name no supplier"),
         ("without_origin", "没有生产记录的码", "codes without a record of production"),
+        ("packages", "另有外包装码（其内装码已计入）", "larger packages, whose packs are counted"),
+        ("replaced", "已被换码替代的码（不计）", "codes that others replaced, not counted"),
         (
             "other_batch_stated",
             "另有记录写了别的批号的码",
