@@ -268,6 +268,7 @@ class Aggregation:
                 for child in self.children.get(outer, ())
                 if any(link.parent == outer and link.meets(event) for link in self.links(child))
             }
+            frontier -= found | {code}  # a circle makes no sense
             found |= frontier
         return found
 

@@ -155,7 +155,7 @@ def _told_anew(
         table, log, roots, lambda keys: last_events(shards, keys)[1], batch, node_of_row, seq_base
     )
     keys = past.keys[: past.roots]
-    withdraw(shards, keys, last_events(shards, keys)[0])
+    shipped, received = withdraw(shards, keys, last_events(shards, keys)[0])
     is_root = np.zeros(int(table.arrays.used[0]) + 1, np.bool_)
     is_root[roots] = True  # the last one stands for no node (-1)
     custody = shards.step(batch, seq_base, *arguments, wanted=~is_root[node_of_row])
@@ -166,9 +166,11 @@ def _told_anew(
     since = -(2**40) if clock_day is None else clock_day
     got = tellings.custody
     custody.overdue_shipments = tellings.late(
-        custody.overdue_shipments, got.overdue_shipments, since
+        custody.overdue_shipments, got.overdue_shipments, since, shipped
     )
-    custody.overdue_receipts = tellings.late(custody.overdue_receipts, got.overdue_receipts, since)
+    custody.overdue_receipts = tellings.late(
+        custody.overdue_receipts, got.overdue_receipts, since, received
+    )
     tellings.adopt(shards)
     voided.update(voids.void_days)
     if voids.void_days:

@@ -8,7 +8,7 @@ mismatch. A void that cancels an event of a code makes it forget: what it carrie
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +72,8 @@ def _month(day: Integer) -> np.int64:
 
 
 @leaf
-def _other_expiry(first: Integer, day: Integer, month_only: bool) -> bool:
-    known = first >> 1
+def _other_expiry(first: Any, day: Any, month_only: bool) -> bool:
+    known = np.int64(first >> 1)
     if known == day:
         return False
     return not ((first & 1) != 0 or month_only) or _month(known) != _month(day)

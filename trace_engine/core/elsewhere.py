@@ -39,7 +39,6 @@ def not_told_elsewhere(
     group: npt.NDArray[np.int32],
 ) -> None:
     """Leave of what fell due only that which no other level of packing told."""
-
     last_of = last_before(shards, custody, seq_base)
 
     def standing(late: Overdue, shipments: bool) -> Overdue:

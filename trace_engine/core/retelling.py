@@ -288,11 +288,16 @@ class Tellings:
         unmatched = past.seq[self.voids.unmatched] - past.seq_base
         custody.signal[unmatched] |= np.uint32(sig.VOID_UNMATCHED)
 
-    def late(self, ours: Overdue, theirs: Overdue, since: int) -> Overdue:
-        """Return ``ours`` and what fell due after day ``since``, as known the day before it."""
+    def late(self, ours: Overdue, theirs: Overdue, since: int, waited: Int64) -> Overdue:
+        """Return ``ours`` and what fell due after day ``since``, as known the day before it.
+
+        Hops that ``waited`` (log numbers) until now fall due whatever the day: in a merge an engine
+        may have seen fewer days.
+        """
         run = self.run
         place = theirs.seq
-        mine = self.own[place] & (theirs.deadline > since)
+        open_yet = (theirs.deadline > since) | np.isin(self.past.seq[run.row[place]], waited)
+        mine = self.own[place] & open_yet
         telling = run.telling[place]
         for at in np.flatnonzero(mine).tolist() if self.stages else ():
             k = int(self.telling_code[telling[at]])
@@ -386,17 +391,22 @@ def _adopt_lines(
             tail = theirs.nodes[node, 1]
 
 
-def withdraw(shards: CodeShards, keys: npt.NDArray[np.uint64], lines: Int64) -> None:
-    """Take the waiting hops of codes (their lines, -1 none) off the queues."""
+def withdraw(shards: CodeShards, keys: npt.NDArray[np.uint64], lines: Int64) -> tuple[Int64, Int64]:
+    """Take the waiting hops of codes (their lines, -1 none) off the queues.
+
+    Returns the log numbers of those that awaited their receipt, and their shipment.
+    """
     of_shard = shard_of(keys)
+    taken: dict[str, list[Int64]] = {"shipments": [], "receipts": []}
     for k, shard in enumerate(shards.shards):
         mine = lines[(of_shard == k) & (lines >= 0)]
-        if len(mine) == 0:
-            continue
         gone = np.zeros(len(shard.table), np.bool_)
         gone[mine] = True
-        for queue in (shard.shipments, shard.receipts):
+        for name, seqs in taken.items():
+            queue = getattr(shard, name)
             waiting = queue.waiting()
             leaving = gone[waiting["row"]]
+            seqs.append(waiting["seq"][leaving].astype(np.int64))
             if leaving.any():
                 queue.replace(waiting[~leaving])
+    return np.concatenate(taken["shipments"]), np.concatenate(taken["receipts"])
