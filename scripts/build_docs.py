@@ -124,6 +124,7 @@ def detectors_page() -> str:
         ]
         if cls.false_positives:
             lines.append(f"- Looks like it without being it: {cls.false_positives}")
+            lines.append(f"- 易混情形：{cls.false_positives_zh}")
         lines += ["", f"> {cls.sentence_zh}", ">", f"> {cls.sentence_en}"]
     return "\n".join(lines) + "\n"
 

@@ -41,8 +41,8 @@ def entries(policy_path: str | None) -> list[dict[str, Any]]:
     """Return one JSON-ready record a detector, with its parameters as the policy sets them today.
 
     Fields: ``id``, ``title_zh``, ``title_en``, ``family``, ``evidence``, ``key``, ``rows``,
-    ``basis``, ``unit``, ``needs``, ``jurisdiction``, ``false_positives`` and ``parameters``: each
-    with ``name``, ``value``, ``unit``, ``source``, ``description``, ``description_zh``.
+    ``basis``, ``unit``, ``needs``, ``jurisdiction``, ``false_positives``, ``false_positives_zh`` and
+    ``parameters``: each with ``name``, ``value``, ``unit``, ``source``, ``description``, ``description_zh``.
     """
     from trace_engine.detectors.registry import detector_classes
     from trace_engine.policy import Policy
@@ -65,6 +65,7 @@ def entries(policy_path: str | None) -> list[dict[str, Any]]:
             "needs": list(cls.needs),
             "jurisdiction": str(cls.jurisdiction),
             "false_positives": cls.false_positives,
+            "false_positives_zh": cls.false_positives_zh,
             "parameters": _parameters(policy, cls, today),
         }
         for name, cls in classes.items()
@@ -111,11 +112,14 @@ def _print(entry: dict[str, Any]) -> None:
     }.get(entry["family"], entry["family"])
     title = f"{entry['title_zh']} {entry['title_en']}" if zh else entry["title_en"]
     click.echo(f"{entry['id']}  {title}  [{family}]")
+    # A plug-in may have it in one language only.
+    texts = [entry["false_positives"], entry["false_positives_zh"]]
+    looks_like = next(filter(None, reversed(texts) if zh else texts), "")
     rows = [
         (say("按何判定", "key"), _word(entry["key"])),
         (say("所需数据", "needs"), ", ".join(map(_word, entry["needs"]))),
         (say("依据", "basis"), entry["basis"]),
-        (say("排除的误报", "kept out"), entry["false_positives"]),
+        (say("易混情形", "looks like it"), looks_like),
     ]
     for name, value in rows:
         if value:

@@ -63,6 +63,7 @@ class NightSale(Detector[NightSaleParameters]):
     basis: ClassVar[str] = "药品追溯数据应当真实、准确、完整"
     unit: ClassVar[str] = "h"
     false_positives: ClassVar[str] = "Pharmacies open at night, vending machines, wrong clocks."
+    false_positives_zh: ClassVar[str] = "夜间营业的药店、自动售药机、时钟不准。"
     parameters: ClassVar[type[Parameters]] = NightSaleParameters
     sentence_zh: ClassVar[str] = (
         "{subject}于{time}扫码销售{drug}，共{code_count}个追溯码，处于夜间时段。"
