@@ -108,6 +108,24 @@ EDGE = record(
 
 
 @leaf
+def _hash(
+    source: np.int32,
+    target: np.int32,
+    drug: np.int32,
+    batch: np.int32,
+    bill: np.uint64,
+    day: np.int32,
+    kind: np.uint8,
+    folded: np.uint8,
+) -> np.uint64:
+    """Return the hash of an edge's key."""
+    parties = (np.uint64(source) << np.uint64(32)) | np.uint64(target)
+    goods = (np.uint64(drug + 1) << np.uint64(32)) | np.uint64(batch + 1)
+    way = (np.uint64(day) << np.uint64(16)) | (np.uint64(kind) << np.uint64(8)) | np.uint64(folded)
+    return mix(parties ^ mix(goods ^ mix(way ^ bill)))
+
+
+@leaf
 def _row_of(
     slots: Int32,
     edges: Records,
@@ -123,11 +141,8 @@ def _row_of(
     time: np.int64,
 ) -> np.int64:
     """Return the row of the edge with this key, added with empty sums if new; -1 without room."""
-    parties = (np.uint64(source) << np.uint64(32)) | np.uint64(target)
-    goods = (np.uint64(drug + 1) << np.uint64(32)) | np.uint64(batch + 1)
-    way = (np.uint64(day) << np.uint64(16)) | (np.uint64(kind) << np.uint64(8)) | np.uint64(folded)
     mask = np.uint64(slots.shape[0] - 1)
-    slot = mix(parties ^ mix(goods ^ mix(way ^ bill))) & mask
+    slot = _hash(source, target, drug, batch, bill, day, kind, folded) & mask
     while slots[slot] != 0:
         row = np.int64(slots[slot]) - 1
         e = edges[row]
@@ -259,6 +274,18 @@ def _add_edges(begin: int, more: Records, slots: Int32, edges: Records, used: In
     return n
 
 
+@kernel
+def _index(slots: Int32, edges: Records, used: int) -> None:
+    """Fill empty ``slots`` with the edges in use."""
+    mask = np.uint64(slots.shape[0] - 1)
+    for row in range(used):
+        e = edges[row]
+        slot = _hash(e.source, e.target, e.drug, e.batch, e.bill, e.day, e.type, e.folded) & mask
+        while slots[slot] != 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = np.int32(row + 1)
+
+
 class Multigraph:
     """The growing table of edges (records ``EDGE``) and its index."""
 
@@ -285,8 +312,7 @@ class Multigraph:
         grown[: len(self)] = self.records()
         self.edges = grown
         self.slots = np.zeros(2 * edges, np.int32)
-        have, self.used = self.records().copy(), np.zeros(1, np.int64)
-        _add_edges(0, have, self.slots, self.edges, self.used)
+        _index(self.slots, self.edges, len(self))
 
     def add(self, batch: EventBatch, custody: Custody) -> None:
         """Add the movements of a slice, as custody judged them."""
