@@ -19,7 +19,8 @@ from trace_engine.events.kinds import EventKind, Role
 
 OUT = {Role.SHIP, Role.RETURN_SHIP, Role.TRANSFER_SHIP, Role.PERSON_SALE}
 IN = {Role.RECEIVE, Role.RETURN_RECEIVE, Role.TRANSFER_RECEIVE}
-RETAIL_OR_MEDICAL = {"pharmacy", "chain_store", "medical", "public_hospital"}
+TRADES = ({"pharmacy", "chain_store"}, {"medical", "public_hospital"})
+RETAIL_OR_MEDICAL = TRADES[0] | TRADES[1]
 
 
 def worked_at(event: Event) -> str | None:
@@ -305,13 +306,11 @@ def record_tampering(history: History) -> list[RawHit]:
         n = uploaded(actor, day - p.days + 1, day)
         highest = max((was for then, was in fired[actor] if then >= day - p.days), default=0)
         closed = day - p.days, day - 1
-        peers = [
-            other
-            for other in actors
-            if other != actor
-            and world.kind(other) == world.kind(actor)
-            and uploaded(other, *closed) >= p.minimum_events
-        ]
+        others = [o for o in actors if o != actor and uploaded(o, *closed) >= p.minimum_events]
+        peers = [o for o in others if world.kind(o) == world.kind(actor)]
+        if len(peers) < p.minimum_peers:
+            trades = [t for t in TRADES if world.kind(actor) in t]
+            peers = [o for o in others if any(world.kind(o) in t for t in trades)]
         if k < max(p.minimum_acts, 2 * highest) or len(peers) < p.minimum_peers:
             continue
         theirs = [(acted(other, *closed), uploaded(other, *closed)) for other in peers]

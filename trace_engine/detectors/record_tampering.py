@@ -2,8 +2,8 @@
 
 Definition
 ----------
-Needs ``registry.enterprises`` (else all are skipped as ``no_registry``): peers of an enterprise are the
-others of its registered type. Everything hangs on the actor, who uploads. Actors not in the registry
+Needs ``registry.enterprises`` (else all are skipped as ``no_registry``): the peers of an enterprise are
+told by its registered type. Everything hangs on the actor, who uploads. Actors not in the registry
 are skipped as ``unregistered``; all other events are judged.
 
 *Acts* of X:
@@ -19,9 +19,10 @@ are skipped as ``unregistered``; all other events are judged.
 
 On a day D on which X acts: k = acts of X on the days D - days + 1 to D, n = its events on them, rate =
 k / n. Peers: those of the same type other than X with at least ``minimum_events`` events on the closed
-days D - days to D - 1, each with the rate of its acts and events on them. With at least
-``minimum_peers`` of them, mu and s are mean and standard deviation (of the population) of their rates,
-and p is max(their acts, 1) / their events, all together.
+days D - days to D - 1, each with the rate of its acts and events on them; where they are fewer than
+``minimum_peers``, those of the same trade: all shops (pharmacies and chain stores), or all medical
+institutions. With at least ``minimum_peers`` of them, mu and s are mean and standard deviation (of the
+population) of their rates, and p is max(their acts, 1) / their events, all together.
 
 *Fires* when k >= ``minimum_acts``, k is at least twice as high as at any firing of X on the ``days``
 days before, rate > mu + ``sigma`` × s, and chance does not explain it: a Poisson variable of mean
@@ -65,10 +66,17 @@ from trace_engine.detectors.base import (
 )
 from trace_engine.events.batch import DAY, HOUR, MISSING_TIME
 from trace_engine.events.kinds import EventKind, Role
+from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES
 
 Int64 = npt.NDArray[np.int64]
 
 _DAY, _MISSING_TIME = np.int64(DAY), np.int64(MISSING_TIME)
+# Types that do the same trade: shops, and medical institutions.
+_TRADES = {
+    int(kind): tuple(sorted(int(k) for k in kinds))
+    for kinds in (RETAIL_TYPES, MEDICAL_TYPES)
+    for kind in kinds
+}
 _BILL, _RECORDED = 0, 1  # what makes acts one: the day and bill, or the day of recording
 _DTYPES: dict[str, Any] = {
     "day": np.int32,
@@ -191,8 +199,8 @@ class RecordTampering(KeyedDetector[RecordTamperingParameters]):
     )
     sentence_en: ClassVar[str] = (
         "In the {window_days} days to {date} {subject} voided late, replaced codes or back-dated "
-        "uploads {act_count} times, {observed:.1f} per 1000 events; {peer_count} peers of its type "
-        "do so {peer_mean:.1f} times on average (limit {threshold:.1f})."
+        "uploads {act_count} times, {observed:.1f} per 1000 events; {peer_count} peers do so "
+        "{peer_mean:.1f} times on average (limit {threshold:.1f})."
     )
 
     def select(self, data: Slice, parameters: RecordTamperingParameters) -> tuple[Rows, Verdict]:
@@ -468,18 +476,23 @@ class _Yardstick:
         self.acts[actors] = count
         self.counts = self.events >= p.minimum_events
         self.minimum_peers = p.minimum_peers
-        self.by_type: dict[int, tuple[Int64, npt.NDArray[np.float64]]] = {}
+        self.by_types: dict[tuple[int, ...], tuple[Int64, npt.NDArray[np.float64]]] = {}
 
     def of(self, actor: int) -> tuple[float, float, float, int] | None:
         """Return mean and deviation of the peers' rates, their common rate, and their number."""
         kind = int(self.types[actor])
-        if kind not in self.by_type:
-            of_type = np.flatnonzero(self.counts & (self.types == kind))
-            self.by_type[kind] = of_type, self.acts[of_type] / self.events[of_type]
-        of_type, rates = self.by_type[kind]
-        others = of_type != actor
-        peers, rates = of_type[others], rates[others]
-        if len(peers) < self.minimum_peers:
-            return None
-        chance = max(int(self.acts[peers].sum()), 1) / int(self.events[peers].sum())
-        return float(rates.mean()), float(rates.std()), chance, len(peers)
+        for types in ((kind,), _TRADES.get(kind, ())):
+            alike, rates = self._alike(types)
+            others = alike != actor
+            peers, rates = alike[others], rates[others]
+            if len(peers) >= self.minimum_peers:
+                chance = max(int(self.acts[peers].sum()), 1) / int(self.events[peers].sum())
+                return float(rates.mean()), float(rates.std()), chance, len(peers)
+        return None
+
+    def _alike(self, types: tuple[int, ...]) -> tuple[Int64, npt.NDArray[np.float64]]:
+        """Return the enterprises of some types that scanned enough, and their rates."""
+        if types not in self.by_types:
+            rows = np.flatnonzero(self.counts & np.isin(self.types, types))
+            self.by_types[types] = rows, self.acts[rows] / self.events[rows]
+        return self.by_types[types]
