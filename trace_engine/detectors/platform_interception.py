@@ -19,7 +19,8 @@ number is also counted as ``no_interception_log``.
 On a day with banned sales the platform is judged by its calendar month up to the end of that day. It
 *fires*, once a month, when its banned sales are at least ``minimum_sales``, by at least
 ``minimum_sellers`` givers, and at least ``rate`` of its judged sales. It leads on the first banned sale of
-that day (time, event_key); the first of each other seller on that day is related. observed = share of
+that day (time, event_key); the first of each other seller on that day is related, and those of each seller on
+the month's days before, the latest first (at most 16). observed = share of
 banned sales, threshold = ``rate``. Severity 0.5, and 0.3 more where the share is ten times ``rate``.
 Subject: the platform.
 """
@@ -173,9 +174,11 @@ class PlatformInterception(KeyedDetector[PlatformInterceptionParameters]):
         for (day, party), mine in sorted(by_day.items()):
             month = str(np.datetime64(day, "D").astype("M8[M]"))
             entry = state["months"].setdefault(
-                f"{party}:{month}", {"online": 0, "banned": 0, "sellers": {}, "told": False}
+                f"{party}:{month}",
+                {"online": 0, "banned": 0, "sellers": {}, "earlier": [], "told": False},
             )
             wrong = [row for row in mine if rows["cause"][row] == BANNED]
+            wrong.sort(key=lambda row: (int(rows["time"][row]), int(rows["event_key"][row])))
             entry["online"] += sum(int(rows["events"][r]) for r in mine if r not in wrong)
             entry["banned"] += sum(int(rows["events"][row]) for row in wrong)
             entry["sellers"] |= {str(int(rows["other_party"][row])): 1 for row in wrong}
@@ -187,11 +190,13 @@ class PlatformInterception(KeyedDetector[PlatformInterceptionParameters]):
                 and entry["banned"] >= parameters.rate * entry["online"]
             ):
                 entry["told"] = True
-                wrong.sort(key=lambda row: (int(rows["time"][row]), int(rows["event_key"][row])))
-                told = {name: entry[name] for name in ("online", "banned")}
+                told = {name: entry[name] for name in ("online", "banned", "earlier")}
                 found.append(
                     (wrong, day, told | {"sellers": len(entry["sellers"]), "month": month})
                 )
+            if not entry["told"]:
+                today = rows["seq"][wrong][::-1].tolist()
+                entry["earlier"] = (today + entry["earlier"])[:RELATED]
         return _hits(rows, found, parameters) if found else None
 
 
@@ -233,8 +238,8 @@ def _hits(
     m = len(found)
     lead = np.array([wrong[0] for wrong, _, _ in found], np.int64)
     related = np.full((m, RELATED), -1, np.int64)
-    for i, (wrong, _, _) in enumerate(found):
-        others = rows["seq"][wrong[1 : RELATED + 1]]
+    for i, (wrong, _, told) in enumerate(found):
+        others = [*rows["seq"][wrong[1:]].tolist(), *told["earlier"]][:RELATED]
         related[i, : len(others)] = others
 
     def column(name: str, dtype: Any = np.int64) -> npt.NDArray[Any]:
