@@ -13,7 +13,7 @@ from trace_engine.simulate.truth import SUBJECT
 
 CLASS_II = "psychotropic_2"
 NO_SCOPE = "rx;otc_a;otc_b;ephedrine_compound;insulin;cold_chain;high_value;injection"
-MANY = 150_000  # events of a market with peers enough to compare a shop's month with
+MANY = 90_000  # events of a market with peers enough to compare a shop's month with
 # GTINs of other countries without their check digit (Japan, Germany, India).
 _ABROAD = ("049871234", "040421234", "089012345")
 
@@ -132,7 +132,6 @@ def price_markup(scene: Scene, dealer: int, cases: int) -> None:
     """A distributor sells on at two to five times what it paid (过票加价)."""
     desk, truth = scene.desk, scene.truth
     m = desk.market
-    shops = np.flatnonzero((m.type == PHARMACY) & (m.shop_of < 0) & ~m.apart)
     for _ in range(cases):
         drug = desk.drug(RETAIL)
         codes = desk.codes(drug, desk.number(2, 8))
@@ -141,7 +140,9 @@ def price_markup(scene: Scene, dealer: int, cases: int) -> None:
         desk.commission(codes, batch)
         day = desk.deliver(codes, int(m.drug_holder[drug]), dealer, day, batch, cost)
         price = round(cost * (2.1 + 2.9 * float(desk.rng.random()))) + 100
-        buyer, time = desk.pick(shops), desk.office(day + desk.number(4, 8))
+        # Nothing else that the buyer sells is measured by what it paid for this.
+        buyer = desk.found(PHARMACY, int(m.province[dealer]))
+        time = desk.office(day + desk.number(4, 8))
         events = desk.ship(codes, dealer, buyer, time, batch, price)
         truth.add("price_markup", [(dealer, SUBJECT)], codes, events)
 

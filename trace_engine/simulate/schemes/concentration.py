@@ -1,4 +1,4 @@
-"""An enterprise on which clues pile up: many wrong days in one month, few honest ones."""
+"""An enterprise on which clues pile up: many wrong days in one month, no honest ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.formulary import BANNED_ONLINE, FORMULARY
+from trace_engine.simulate.market import PHARMACY, PLATFORM
 from trace_engine.simulate.schemes.cast import By, Scene, SchemeKind
 from trace_engine.simulate.truth import SUBJECT
 
@@ -24,9 +25,10 @@ def _month(desk: Desk) -> int:
 
 
 def clue_concentration(scene: Scene, seller: int, cases: int) -> None:
-    """An online shop sells a banned drug on the first twenty days of a month."""
+    """A new online shop sells a banned drug, and nothing else, on the first twenty days of a month."""
     desk, truth = scene.desk, scene.truth
     m = desk.market
+    m.open_shop(seller, desk.pick(m.members(PLATFORM)))
     banned = [
         d
         for d in range(m.drug_count)
@@ -49,7 +51,8 @@ SCHEMES: tuple[SchemeKind, ...] = (
     SchemeKind(
         clue_concentration,
         ("clue_concentration", "online_banned_sale"),
-        By.ONLINE,
+        By.NEWCOMER,
+        types=frozenset({PHARMACY}),
         rows=120,
         most_cases=1,
     ),

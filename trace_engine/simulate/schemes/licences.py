@@ -230,7 +230,10 @@ def shared_warehouse(scene: Scene, who: int, cases: int) -> None:
 
 
 def platform_interception(scene: Scene, who: int, cases: int) -> None:
-    """A platform lets three new shops sell what is banned online, a dozen times in one month."""
+    """A platform lets three new shops sell what is banned online, fifteen times in one month.
+
+    Each of the shops answers for its own banned sales, too.
+    """
     desk, truth = scene.desk, scene.truth
     m = desk.market
     banned = [
@@ -253,9 +256,12 @@ def platform_interception(scene: Scene, who: int, cases: int) -> None:
             drug = desk.pick(banned)
             codes = desk.codes(drug, 5)
             ready, batch = desk.supply(codes, drug, shop, day - 30)
+            own: list[Event] = []
             for code in codes:
                 time = desk.till(max(day, ready) + desk.number(0, 9))
-                events += desk.sell([code], shop, time, batch)
+                own += desk.sell([code], shop, time, batch)
+            truth.add("online_banned_sale", [(shop, SUBJECT)], codes, own)
+            events += own
             sold += codes
         truth.add("platform_interception", [(platform, SUBJECT)], sold, events)
 
@@ -272,7 +278,7 @@ SCHEMES: tuple[SchemeKind, ...] = (
     ),
     SchemeKind(
         platform_interception,
-        ("platform_interception",),
+        ("platform_interception", "online_banned_sale"),
         By.NEWCOMER,
         _SHOP,
         rows=110,

@@ -64,10 +64,15 @@ def copied_receipt(scene: Scene, seller: int, cases: int) -> None:
     desk, truth, m = scene.desk, scene.truth, scene.desk.market
     km = distances()[m.city_of(seller)][m.city]
     far = np.flatnonzero((m.type == WHOLESALER) & (km > 750) & (km < 1500) & ~m.apart)
+    # From a maker of the supplier's own province: the honest supplier resells across one border.
+    local = np.isin(m.province[m.drug_holder], m.province[far]) & m.drug_free
+    local &= ~m.drug_ephedrine
+    local &= np.diff(m.channel_drugs[RETAIL], prepend=0.0) > 0
     for i in range(cases):
-        early = i % 3 == 2 and len(far) > 0
-        drug = desk.drug(RETAIL)
-        hub = desk.pick(far) if early else desk.distributor(seller)
+        early = i % 3 == 2 and bool(local.any())
+        drug = desk.drug(RETAIL, among=local) if early else desk.drug(RETAIL)
+        home = far[m.province[far] == m.province[m.drug_holder[drug]]]
+        hub = desk.pick(home) if early else desk.distributor(seller)
         codes = desk.codes(drug, desk.number(40, 60))
         day = desk.day(60)
         batch = desk.batch(drug, day)
@@ -195,7 +200,7 @@ SCHEMES: tuple[SchemeKind, ...] = (
         ("record_tampering",),
         types=SHOPS,
         rows=110,
-        smallest=60_000,
+        smallest=50_000,
         most_cases=1,
     ),
     SchemeKind(incomplete_scanning, ("incomplete_scanning",), By.NOBODY, rows=380),
