@@ -44,6 +44,7 @@ _SILENT = np.zeros(len(EventKind), np.bool_)
 _SILENT[[EventKind.UNKNOWN, EventKind.VERIFICATION, EventKind.VOID, *CODELESS]] = True
 _DECLARED, _MONTH_ONLY = np.uint8(DRUG_DECLARED), np.uint8(EXPIRY_MONTH_ONLY)
 _MISSING = np.int32(MISSING_DAY)
+_JUDGED = 7  # in RESULT.state: judged with the first event of its time
 _VOID, _UNMATCHED = int(EventKind.VOID), np.uint32(VOID_UNMATCHED)
 
 
@@ -108,7 +109,22 @@ def _judge(
     return np.uint8(found)
 
 
-@kernel
+@leaf
+def _next_of_time(
+    k: Integer, key: np.uint64, any_key: bool, events: Records, results: Records
+) -> Integer:
+    """Return the event of the code and time of ``k`` whose key comes next after ``key``, or -1."""
+    best: Integer = np.int64(-1)
+    j: Integer = np.int64(k)
+    while j >= 0 and events[j].time == events[k].time:
+        later = any_key or events[j].event_key > key
+        if later and (best < 0 or events[j].event_key < events[best].event_key):
+            best = j
+        j = np.int64(results[j].following)
+    return best
+
+
+@leaf
 def _learn(
     rows: Int64,
     events: Records,
@@ -126,38 +142,33 @@ def _learn(
     """Judge one shard's events (places in ``rows`` order); return how many differ."""
     n = rows.shape[0]
     m = 0
-    group = np.empty(16, np.int64)
     for k in range(n):
         o = results[k]
-        if o.row == np.uint32(0xFFFFFFFF) or o.state == 7:
+        if o.row == np.uint32(0xFFFFFFFF) or o.state == _JUDGED:
             continue
-        count = 1
-        group[0] = k
-        j = np.int64(o.following)
-        while j >= 0 and events[j].time == events[k].time:
-            if count == group.shape[0]:
-                larger = np.empty(2 * count, np.int64)
-                larger[:count] = group
-                group = larger
-            at = count
-            while at > 0 and events[group[at - 1]].event_key > events[j].event_key:
-                group[at] = group[at - 1]
-                at -= 1
-            group[at] = j
-            count += 1
-            results[j].state = np.uint8(7)  # judged with the first of its time
-            j = np.int64(results[j].following)
-        for at in range(count):
-            i = rows[group[at]]
-            if _SILENT[kind[i]]:
-                continue
-            first = firsts[o.row]
-            differs = _judge(first, batch_no[i], expiry[i], drug[i], flags[i])
-            if differs != 0:
-                found[m] = i
-                which[m] = differs
-                before[m] = first
-                m += 1
+        i = rows[k]
+        following = np.int64(o.following)
+        if following < 0 or events[following].time != events[k].time:
+            if not _SILENT[kind[i]]:
+                differs = _judge(firsts[o.row], batch_no[i], expiry[i], drug[i], flags[i])
+                if differs != 0:
+                    found[m] = i
+                    which[m] = differs
+                    before[m] = firsts[o.row]
+                    m += 1
+            continue
+        at = _next_of_time(k, np.uint64(0), True, events, results)
+        while at >= 0:
+            i = rows[at]
+            results[at].state = np.uint8(_JUDGED)
+            if not _SILENT[kind[i]]:
+                differs = _judge(firsts[o.row], batch_no[i], expiry[i], drug[i], flags[i])
+                if differs != 0:
+                    found[m] = i
+                    which[m] = differs
+                    before[m] = firsts[o.row]
+                    m += 1
+            at = _next_of_time(k, events[at].event_key, False, events, results)
     return m
 
 
