@@ -173,6 +173,21 @@ def test_nothing_found_and_nothing_planted(tmp_path, truth):
     assert "dead_code_use" in format_report(report)
 
 
+def test_whom_the_truth_does_not_judge_takes_no_place(truth):
+    table = findings(
+        [
+            *(finding(i, "PLATFORM", "dead_code_use", code=f"c{i}") for i in range(1, 6)),
+            finding(7, "S1", "dead_code_use", code="c1"),
+        ]
+    )
+    sellers = rank(table, exposure({"PLATFORM": 100, "S1": 100, "S4": 100}), detectors=DETECTORS)
+    assert sellers.column("enterprise_id")[0].as_py() == "PLATFORM"
+    ranking = evaluate(table, sellers, truth, events=10)["ranking"]
+    assert ranking["sellers"] == 2
+    assert ranking["innocent_in_top_k"] == ["S4"]
+    assert ranking["precision_at_k"] == pytest.approx(1 / 3)
+
+
 def test_unusable_truth_is_one_line(tmp_path, truth):
     (truth / "benign.parquet").unlink()
     with pytest.raises(TruthError, match=r"benign.parquet: cannot be read") as caught:

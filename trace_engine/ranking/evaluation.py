@@ -38,13 +38,16 @@ def evaluate(
     scheme and none of its events belongs to one. Benign twins (planted look-alikes) count as hit
     by false alarms only. ``events`` is the number of accepted events, for rates.
 
+    The ranking is that of the sellers the truth judges, those in ``sellers.csv``: platforms and makers
+    are ranked as well, but nobody says whether they are guilty.
+
     Raises :class:`TruthError` for a folder that lacks a file or column.
     """
     folder = Path(truth_folder)
     schemes = _read(folder / "schemes.parquet", SCHEME_COLUMNS)
     benign = _read(folder / "benign.parquet", ("kind", "codes", "event_ids"))
     touched = _read(folder / "touched_codes.parquet", ("code",)).column("code").combine_chunks()
-    guilty = read_guilty(folder / "sellers.csv")
+    judged = _read_sellers(folder / "sellers.csv")
     links = _links(findings)
     known = _hit(links, "code", touched, findings.num_rows) | _hit(
         links, "event", _flat(schemes, "event_ids")[1], findings.num_rows
@@ -58,7 +61,7 @@ def evaluate(
         "false_alarms": _false_report(findings, false, events),
         "benign": _benign_report(findings, benign, links, false),
         "load": _load(findings, events),
-        "ranking": rank_report(sellers, guilty),
+        "ranking": rank_report(_listed(sellers, judged), _guilty(judged)),
     }
 
 
@@ -76,7 +79,25 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
 
 
 def read_guilty(path: Path) -> set[str]:
-    """Return the ids of the sellers that ``sellers.csv`` marks guilty."""
+    """Return the ids of the sellers that ``sellers.csv`` marks guilty.
+
+    Raises :class:`TruthError` for a file that cannot be read or lacks a column.
+    """
+    return _guilty(_read_sellers(path))
+
+
+def _guilty(judged: dict[str, bool]) -> set[str]:
+    return {seller for seller, guilty in judged.items() if guilty}
+
+
+def _listed(sellers: pa.Table, judged: dict[str, bool]) -> pa.Table:
+    """Return the rows of the ranked table that the truth judges."""
+    ids = sellers.column("enterprise_id").cast(pa.string())
+    return sellers.filter(pc.is_in(ids, value_set=pa.array(sorted(judged), pa.string())))
+
+
+def _read_sellers(path: Path) -> dict[str, bool]:
+    """Return whether each seller that ``sellers.csv`` lists is guilty."""
     options = pa_csv.ConvertOptions(
         column_types={"seller_id": pa.string(), "guilty": pa.string()},
         include_columns=["seller_id", "guilty"],
@@ -87,9 +108,8 @@ def read_guilty(path: Path) -> set[str]:
         line = " ".join(str(error).split())
         raise TruthError(f"{path}: cannot be read: {line}") from error
     return {
-        seller
+        seller: flag is not None and flag.strip().lower() in TRUE_WORDS
         for seller, flag in zip(*(c.to_pylist() for c in table.columns), strict=True)
-        if flag is not None and flag.strip().lower() in TRUE_WORDS
     }
 
 
