@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, Phase, settings
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 _CALM = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
 settings.register_profile(
-    "default", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_CALM
+    "default",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    phases=_PHASES,
+    suppress_health_check=_CALM,
 )
-settings.register_profile("thorough", max_examples=600, deadline=None, suppress_health_check=_CALM)
+settings.register_profile(
+    "thorough", max_examples=600, deadline=None, phases=_PHASES, suppress_health_check=_CALM
+)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=8)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
