@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from trace_engine.core import signals
 from trace_engine.core.kernel import kernel
+from trace_engine.core.keys import pair
 from trace_engine.events.batch import DAY, MISSING_DAY, QUANTITY_STATED, SPLIT_SALE
 from trace_engine.events.kinds import EventKind, Role
 from trace_engine.registry import RegistryView
 
 _IN, _OUT = 0, 1
+_DAY = np.int64(DAY)
 _UNSTATED, _LEVEL = 1, 2  # bits of ``doubt``
 
 # Columns of a book
@@ -41,8 +43,18 @@ COMES_IN[
 COMES_IN[[Role.ORIGIN, Role.CONSUMER_RETURN, Role.STOCK_GAIN]] = 2
 
 
+# What is known of a party: bits of the table that :func:`sum_movements` reads.
+REGISTERED, MAKER, GROUPED = 1, 2, 4
+
+SUM_BITS = 14
+SUM_SLOTS = 1 << SUM_BITS  # sums open at a time while a slice is read
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
 @kernel
-def select_movements(
+def sum_movements(
+    events: npt.NDArray[np.int64],
+    m: int,
     role_of: npt.NDArray[np.int8],
     comes_in: npt.NDArray[np.int8],
     kind: npt.NDArray[np.int8],
@@ -52,41 +64,59 @@ def select_movements(
     drug: npt.NDArray[np.int32],
     batch_no: npt.NDArray[np.int32],
     quantity: npt.NDArray[np.int32],
+    production: npt.NDArray[np.int32],
+    time: npt.NDArray[np.int64],
+    event_key: npt.NDArray[np.uint64],
     signal: npt.NDArray[np.uint32],
     level: npt.NDArray[np.int8],
     group: npt.NDArray[np.int32],
-    registered: npt.NDArray[np.bool_],
-    maker: npt.NDArray[np.bool_],
+    standing: npt.NDArray[np.uint8],
+    begin: int,
+    slot: npt.NDArray[np.int32],
     rows: npt.NDArray[np.int64],
-    what: npt.NDArray[np.int8],
-    holder: npt.NDArray[np.int32],
-    packs: npt.NDArray[np.int32],
+    keys: npt.NDArray[np.uint64],
+    lots: npt.NDArray[np.uint64],
+    packs: npt.NDArray[np.int64],
     doubt: npt.NDArray[np.int8],
+    made: npt.NDArray[np.int32],
     counts: npt.NDArray[np.int64],
 ) -> int:
-    """Write what came in and what was sold; return how many. ``counts``: judged, then by reason."""
-    m = 0
-    for i in range(kind.shape[0]):
+    """Write what came in and what was sold, summed by holder, drug, batch and day; return how many.
+
+    ``events``: the rows to look at, ascending (those of one role together cost least); ``m``: how
+    many sums there are already.
+    ``standing`` by party: the bits above. Times before ``begin`` (µs, the first day judged) count as
+    ``begin``. ``rows``: the first event of each sum by (time, event key). ``keys``: 2 × holder, and 1
+    more of what was sold. ``slot`` begins with -1; a sum driven out of it gives a further one.
+    ``counts``: judged, then by reason.
+    """
+    opened = m  # sums of the day at hand begin here
+    day_end = begin + _DAY
+    shift = np.uint64(64 - SUM_BITS)
+    for i in events:
         role = role_of[kind[i]]
-        hop = (signal[i] & _HOP) != 0
+        bits = signal[i]
+        if role == _PERSON_SALE:
+            if (bits & NEW_SALE_BIT) == 0:
+                continue
+        elif (bits & _HOP) == 0 and comes_in[role] == 0:
+            continue
         giver, receiver = source[i], target[i]
         inside = giver >= 0 and receiver >= 0
-        inside = inside and (
-            giver == receiver or (group[giver] >= 0 and group[giver] == group[receiver])
-        )
+        if inside and giver != receiver:
+            inside = (standing[giver] & standing[receiver] & GROUPED) != 0
+            inside = inside and group[giver] == group[receiver]
         if role == _PERSON_SALE:
-            sold = (signal[i] & NEW_SALE_BIT) != 0
+            sold, comes = giver >= 0, False
         else:
-            sold = role == _SHIP and (signal[i] & _ONE_HOP) != 0 and kind[i] != _DIRECT
-        sold = sold and giver >= 0 and not (inside and role == _SHIP)
-        comes = not inside and role != _PERSON_SALE and (hop or comes_in[role] == 1)
-        comes = receiver >= 0 and (comes or comes_in[role] == 2)
-        if not sold and not comes:
-            continue
-        if sold and not registered[giver]:
+            sold = role == _SHIP and (bits & _ONE_HOP) != 0 and kind[i] != _DIRECT
+            sold = sold and giver >= 0 and not inside
+            comes = not inside and ((bits & _HOP) != 0 or comes_in[role] == 1)
+            comes = receiver >= 0 and (comes or comes_in[role] == 2)
+        if sold and (standing[giver] & REGISTERED) == 0:
             counts[3] += 1
             sold = False
-        elif sold and maker[giver]:
+        elif sold and (standing[giver] & MAKER) != 0:
             counts[4] += 1
             sold = False
         elif sold and batch_no[i] < 0:
@@ -94,50 +124,44 @@ def select_movements(
             sold = False
         if drug[i] < 0 or batch_no[i] < 0:
             continue
-        number = np.int32(1) if (flags[i] & _SPLIT) != 0 else max(quantity[i], np.int32(1))
+        comes = comes and (standing[receiver] & (REGISTERED | MAKER)) == REGISTERED
+        if sold:
+            counts[0] += 1
+        elif not comes:
+            continue
+        number = np.int64(1)
+        if (flags[i] & _SPLIT) == 0 and quantity[i] > 1:
+            number = np.int64(quantity[i])
         unsure = np.int8(0)
         if (flags[i] & _STATED) == 0:
             unsure = np.int8(_UNSTATED)
             if level.shape[0] > 0 and level[i] > 1:
                 unsure = np.int8(_UNSTATED | _LEVEL)
-        if comes and registered[receiver] and not maker[receiver]:
-            rows[m], what[m], holder[m], packs[m], doubt[m] = i, _IN, receiver, number, unsure
-            m += 1
-        if sold:
-            counts[0] += 1
-            rows[m], what[m], holder[m], packs[m], doubt[m] = i, _OUT, giver, number, unsure
+        if time[i] >= day_end:  # times ascend
+            day_end = (time[i] // _DAY + 1) * _DAY
+            opened = m
+        lot = pair(np.int64(drug[i]), np.int64(batch_no[i]))
+        for side in (_IN, _OUT):
+            if (side == _IN and not comes) or (side == _OUT and not sold):
+                continue
+            party = np.int64(receiver if side == _IN else giver)
+            key = np.uint64(2 * party + side)
+            place = ((lot ^ (key << np.uint64(20))) * _SPREAD) >> shift
+            at = slot[place]
+            if at >= opened and lots[at] == lot and keys[at] == key:
+                packs[at] += number
+                doubt[at] |= unsure
+                if made[at] == MISSING_DAY or MISSING_DAY < production[i] < made[at]:
+                    made[at] = production[i]
+                j = rows[at]
+                if event_key[i] < event_key[j] and max(time[i], begin) == max(time[j], begin):
+                    rows[at] = i
+                continue
+            slot[place] = m
+            rows[m], keys[m], lots[m] = i, key, lot
+            packs[m], doubt[m], made[m] = number, unsure, production[i]
             m += 1
     return m
-
-
-@kernel
-def gather_columns(
-    index: npt.NDArray[np.int64],
-    holder: npt.NDArray[np.int32],
-    seq_base: int,
-    time: npt.NDArray[np.int64],
-    event_key: npt.NDArray[np.uint64],
-    drug: npt.NDArray[np.int32],
-    batch_no: npt.NDArray[np.int32],
-    production: npt.NDArray[np.int32],
-    group: npt.NDArray[np.int32],
-    drug_row: npt.NDArray[np.int32],
-    approval: npt.NDArray[np.int64],
-    long: npt.NDArray[np.int64],
-    keys: npt.NDArray[np.uint64],
-    short: npt.NDArray[np.int32],
-) -> None:
-    """Copy the columns of the rows ``index`` in one pass."""
-    for i in range(index.shape[0]):
-        row = index[i]
-        long[0, i] = seq_base + row
-        long[1, i] = time[row]
-        long[2, i] = approval[drug_row[drug[row]]]
-        keys[i] = event_key[row]
-        short[0, i] = group[holder[i]]
-        short[1, i] = drug[row]
-        short[2, i] = batch_no[row]
-        short[3, i] = production[row]
 
 
 @kernel
@@ -146,7 +170,7 @@ def keep_books(
     event_key: npt.NDArray[np.uint64],
     what: npt.NDArray[np.int8],
     drug: npt.NDArray[np.int32],
-    packs: npt.NDArray[np.int32],
+    packs: npt.NDArray[np.int64],
     doubt: npt.NDArray[np.int8],
     production: npt.NDArray[np.int32],
     keys: npt.NDArray[np.int32],

@@ -14,15 +14,17 @@ Two shapes:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.picking import rows_with
 from trace_engine.events.batch import OPTIONAL_COLUMNS
 from trace_engine.events.kinds import INFO, EventKind, Role
 
@@ -78,6 +80,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 P = TypeVar("P", bound=Parameters)
+T = TypeVar("T")
+
+# By registry view: what Slice.table built, with the size of the vocabulary it was built for.
+_TABLES: WeakKeyDictionary[RegistryView, dict[Hashable, tuple[tuple[int, ...], Any]]] = (
+    WeakKeyDictionary()
+)
 
 
 @dataclass(slots=True)
@@ -142,6 +150,7 @@ class Slice:
     # What other detectors found in this slice; only for those with ``after_others``.
     hits: Mapping[str, Hits] = field(default_factory=dict)
     _rows: dict[frozenset[Role], Int64] = field(default_factory=dict)
+    _shared: dict[Hashable, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -152,9 +161,32 @@ class Slice:
         found = self._rows.get(wanted)
         if found is None:
             of_kind = np.isin(ROLE_OF, [int(role) for role in wanted])
-            found = np.flatnonzero(of_kind[self.batch.kind])
+            found = rows_with(self.batch.kind, of_kind)
             self._rows[wanted] = found
         return found
+
+    def shared(self, build: Callable[..., T], *also: Hashable) -> T:
+        """Return ``build(slice, *also)``, made once for all who ask it of this slice."""
+        key = (build, also)
+        if key not in self._shared:
+            self._shared[key] = build(self, *also)
+        found: T = self._shared[key]
+        return found
+
+    def table(self, build: Callable[..., T], *also: Hashable) -> T:
+        """Return ``build(slice, *also)``, made anew only once the vocabulary has grown.
+
+        For what follows from the registry and the vocabulary alone, such as marks by party or by
+        drug. What else it depends on (policy and its segment, parameters) must stand in ``also``.
+        """
+        view = self.registry
+        tables = _TABLES.setdefault(view, {})
+        size = (len(view.party_row), len(view.drug_row), len(view.platform_party))
+        found = tables.get((build, also))
+        if found is None or found[0] != size:
+            found = tables[build, also] = (size, build(self, *also))
+        value: T = found[1]
+        return value
 
     def look_up(self, names: Sequence[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
         """Return numeric columns of the log (``LOG_COLUMNS``) at log numbers of this or past slices.

@@ -49,14 +49,17 @@ from trace_engine.detectors._books import (
     BOOK_COLUMNS,
     COMES_IN,
     DRUG,
+    GROUPED,
     LEAD,
     MADE,
+    MAKER,
     NEW_SALE_BIT,
     NO_DAY,
+    REGISTERED,
+    SUM_SLOTS,
     approval_of_row,
-    gather_columns,
     keep_books,
-    select_movements,
+    sum_movements,
 )
 from trace_engine.detectors.base import (
     ROLE_OF,
@@ -78,6 +81,14 @@ Int64 = npt.NDArray[np.int64]
 
 _GROUPS = np.int64(1) << np.int64(32)  # holders that are groups are numbered after all parties
 _APPROVALS = np.int64(1) << np.int64(31)  # products that are approvals, after all drugs
+
+# Roles looked at together.
+_ROLES = (
+    (Role.SHIP,),
+    (Role.PERSON_SALE,),
+    tuple(role for role in Role if role not in (Role.NONE, Role.VOID, Role.SHIP, Role.PERSON_SALE)),
+)
+_MAKERS = [int(EnterpriseType.MAH), int(EnterpriseType.MANUFACTURER)]
 
 _REASONS = ("no_registry", "no_batch", "unknown_seller", "maker")
 
@@ -143,97 +154,85 @@ class SaleExceedsPurchase(KeyedDetector[SaleExceedsPurchaseParameters]):
     def select(
         self, data: Slice, parameters: SaleExceedsPurchaseParameters
     ) -> tuple[Rows, Verdict]:
-        """Return what came in and what was sold (see the module's definition)."""
+        """Return what came in and what was sold, summed by holder, drug, batch and day."""
         batch, view, n = data.batch, data.registry, len(data)
         if not view.has("enterprises"):
             sales = data.rows_of(Role.PERSON_SALE)
             total = int(np.count_nonzero(data.custody.signal[sales] & NEW_SALE_BIT))
             verdict = Verdict(skipped={"no_registry": total} if total else {})
-            return self._rows(data, *self._nothing()), verdict
-        makers = [int(EnterpriseType.MAH), int(EnterpriseType.MANUFACTURER)]
+            none = np.empty(0, np.int64)
+            short = none.astype(np.int32)
+            rows = self._rows(data, none, none.astype(np.uint64), none, none.astype(np.int8), short)
+            return rows, verdict
+        standing = data.table(_standing)
         level = batch.optional.get("pack_level")
         # An event may be a purchase and a sale. Untouched memory costs nothing.
-        index, what = np.empty(2 * n, np.int64), np.empty(2 * n, np.int8)
-        holder, packs = np.empty(2 * n, np.int32), np.empty(2 * n, np.int32)
-        doubt, counts = np.empty(2 * n, np.int8), np.zeros(1 + len(_REASONS), np.int64)
-        m = select_movements(
-            ROLE_OF,
-            COMES_IN,
-            batch.kind,
-            batch.flags,
-            batch.source,
-            batch.target,
-            batch.drug,
-            batch.batch_no,
-            batch.quantity,
-            data.custody.signal,
-            np.empty(0, np.int8) if level is None else level,
-            view.party_group,
-            view.party_known,
-            np.isin(view.party_type, makers),
-            index,
-            what,
-            holder,
-            packs,
-            doubt,
-            counts,
-        )
-        rows = self._rows(data, index[:m], what[:m], holder[:m], packs[:m], doubt[:m])
+        index, packs = np.empty(2 * n, np.int64), np.empty(2 * n, np.int64)
+        keys, lots = np.empty(2 * n, np.uint64), np.empty(2 * n, np.uint64)
+        doubt, made = np.empty(2 * n, np.int8), np.empty(2 * n, np.int32)
+        counts = np.zeros(1 + len(_REASONS), np.int64)
+        slot = np.full(SUM_SLOTS, -1, np.int32)
+        m = 0
+        for roles in _ROLES:
+            m = sum_movements(
+                data.rows_of(*roles),
+                m,
+                ROLE_OF,
+                COMES_IN,
+                batch.kind,
+                batch.flags,
+                batch.source,
+                batch.target,
+                batch.drug,
+                batch.batch_no,
+                batch.quantity,
+                batch.production,
+                batch.time,
+                batch.event_key,
+                data.custody.signal,
+                np.empty(0, np.int8) if level is None else level,
+                view.party_group,
+                standing,
+                data.first_day * DAY,
+                slot,
+                index,
+                keys,
+                lots,
+                packs,
+                doubt,
+                made,
+                counts,
+            )
+        rows = self._rows(data, index[:m], keys[:m], packs[:m], doubt[:m], made[:m])
         skipped = {r: int(c) for r, c in zip(_REASONS, counts[1:], strict=True) if c}
         return rows, Verdict(judged=int(counts[0]), skipped=skipped)
-
-    @staticmethod
-    def _nothing() -> tuple[
-        Int64, npt.NDArray[np.int8], npt.NDArray[np.int32], npt.NDArray[np.int32],
-        npt.NDArray[np.int8],
-    ]:  # fmt: skip
-        short, tiny = np.empty(0, np.int32), np.empty(0, np.int8)
-        return np.empty(0, np.int64), tiny, short, short, tiny
 
     @staticmethod
     def _rows(
         data: Slice,
         index: Int64,
-        what: npt.NDArray[np.int8],
-        holder: npt.NDArray[np.int32],
-        packs: npt.NDArray[np.int32],
+        keys: npt.NDArray[np.uint64],
+        packs: Int64,
         doubt: npt.NDArray[np.int8],
+        made: npt.NDArray[np.int32],
     ) -> Rows:
-        batch, view, m = data.batch, data.registry, len(index)
-        long, keys, short = (
-            np.empty((3, m), np.int64),
-            np.empty(m, np.uint64),
-            np.empty((4, m), np.int32),
-        )
-        gather_columns(
-            index,
-            holder,
-            data.seq_base,
-            batch.time,
-            batch.event_key,
-            batch.drug,
-            batch.batch_no,
-            batch.production,
-            view.party_group,
-            view.drug_row,
-            approval_of_row(view),
-            long,
-            keys,
-            short,
-        )
+        batch, view = data.batch, data.registry
+        order = np.argsort(batch.time[index], kind="stable")
+        index, keys, packs = index[order], keys[order], packs[order]
+        drug, holder = batch.drug[index], (keys >> np.uint64(1)).astype(np.int32)
         return {
-            "seq": long[0],
-            "time": long[1],
-            "event_key": keys,
-            "what": what,
+            "seq": data.seq_base + index,
+            "time": batch.time[index],
+            "event_key": batch.event_key[index],
+            "what": (keys & np.uint64(1)).astype(np.int8),
             "source": holder,
-            "group": short[0],
-            "drug": short[1],
-            "approval": long[2],
-            "batch_no": short[2],
+            "group": view.party_group[holder],
+            "drug": drug,
+            "approval": approval_of_row(view)[view.drug_row[drug]],
+            "batch_no": batch.batch_no[index],
             "packs": packs,
-            "doubt": doubt,
-            "production": short[3],
+            "doubt": doubt[order],
+            "production": made[order],
         }
 
     def new_state(self) -> State:
@@ -297,3 +296,12 @@ class SaleExceedsPurchase(KeyedDetector[SaleExceedsPurchaseParameters]):
         books[held:, MADE] = NO_DAY
         books[held:, DRUG] = -1
         books[held:, LEAD] = -1
+
+
+def _standing(data: Slice) -> npt.NDArray[np.uint8]:
+    """Return what is known of each party, as :func:`sum_movements` reads it."""
+    view = data.registry
+    standing = np.where(view.party_known, REGISTERED, 0)
+    standing |= np.where(np.isin(view.party_type, _MAKERS), MAKER, 0)
+    standing |= np.where(view.party_group >= 0, GROUPED, 0)
+    return standing.astype(np.uint8)
