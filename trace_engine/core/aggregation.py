@@ -131,8 +131,9 @@ def _to_be_told(
                 nodes = table.nodes_of(shard.table.lines["key"][due])
                 asked[nodes[nodes >= 0]] = True
     roots = np.flatnonzero(asked)
-    roots = roots[table.borrows(roots)]
-    return np.union1d(roots, node_of_row[is_void]).astype(np.int64)
+    asked[roots] = table.borrows(roots)
+    asked[node_of_row[is_void]] = True
+    return np.flatnonzero(asked)
 
 
 def _told_anew(
