@@ -341,6 +341,7 @@ def _judge_again(engine: Engine, name: str, parts: list[Rows]) -> None:
     parts = [p for p in parts if len(p["time"])]
     engine.kept_rows[name] = [in_order(parts)] if parts else []
     if isinstance(detector, ClueDetector):
-        parts.append(engine.clues(detector, engine.kept_hits, engine.log.columns))
+        clues = engine.clues(detector, engine.kept_hits, engine.log.columns)
+        parts += [clues] if len(clues["time"]) else []
     if parts:
         engine.kept_hits += engine.judge_rows(name, in_order(parts))
