@@ -161,10 +161,10 @@ def approval_case(world: World, event: Event, renewal_days: int) -> float | None
     if ends and event.production is not None:
         late = event.production - day_of(ends)
         if late > renewal_days:
-            return late
+            return 1
     begins = entry.get("valid_from")
     if begins and number[-8:-4] == str(begins)[:4] and event.day < day_of(begins):
-        return day_of(begins) - event.day
+        return 1
     return None
 
 

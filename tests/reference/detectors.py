@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.reference.categories import (
@@ -137,13 +138,7 @@ def dead_code_use(history: History) -> list[RawHit]:
         )
         if not (row.has(s.AFTER_DEAD) or expired or unborn):
             continue
-        observed = 1
-        if not row.has(s.AFTER_DEAD):
-            assert event.expiry is not None or event.production is not None
-            observed = (
-                at_least - (event.expiry or 0) if expired else (event.production or 0) - at_most
-            )
-        hits.append(answered("dead_code_use", row, observed))
+        hits.append(answered("dead_code_use", row, 1))
     return hits
 
 
@@ -217,12 +212,13 @@ def unmatched_receipt(history: History) -> list[RawHit]:
             or late.event.day * DAY >= history.data_begin + days * DAY
         )
         if not late.shipment and stands:
-            hits.append(_late("unmatched_receipt", history, late, False))
+            late_hit = _late("unmatched_receipt", history, late, False)
+            hits.append(replace(late_hit, observed=1.0))
     for row in history:
         if row.has(s.RECEIPT_MISMATCH):
             event = row.event
             hits.append(
-                hit("unmatched_receipt", row, 0, subject=event.receiver, counterparty=event.giver)
+                hit("unmatched_receipt", row, 1, subject=event.receiver, counterparty=event.giver)
             )
     return hits
 

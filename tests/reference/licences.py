@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -181,15 +181,15 @@ def licence_invalid(history: History) -> list[RawHit]:
             reason = why_not(history, holder, event, tolerance)
             if reason is not None:
                 case = (subject, partner, reason[0], own, receipt)
-                gap = max(abs(event.day - reason[1]), 1)
-                standing.append(Wrong(case[:4] if own else case, event, subject, partner, gap))
+                standing.append(Wrong(case[:4] if own else case, event, subject, partner))
             if own:
                 numbers += [
-                    Wrong((holder, problem), event, holder, None, 1)
+                    Wrong((holder, problem), event, holder, None)
                     for problem in number_problems(world, holder)
                 ]
+    that_day = Counter((wrong.case, wrong.event.day) for wrong in standing + numbers)
     return [
-        raw("licence_invalid", told.lead, told.lead.observed)
+        raw("licence_invalid", told.lead, that_day[told.lead.case, told.lead.event.day])
         for told in [*stand(standing, p.repeat_days), *stand(numbers, 100_000)]
     ]
 

@@ -31,7 +31,7 @@ def time_disorder(history: History) -> list[RawHit]:
         if event.record_time - end > limit:
             observed = (event.record_time - end) / DAY
         elif event.record_time < event.time - skew:
-            observed = (event.record_time - event.time) / DAY
+            observed = (event.time - event.record_time) / DAY
         if observed is not None:
             hits.append(
                 hit("time_disorder", row, observed, subject=event.actor, counterparty=NOBODY)

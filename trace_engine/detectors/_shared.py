@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trace_engine.detectors.base import ROLE_OF
 from trace_engine.events.batch import EventBatch
@@ -34,3 +35,14 @@ def _categories(policy: Policy, registry: RegistryView) -> Categories:
 def categories_of(data: Slice) -> Categories:
     """Return the lists of the slice's policy over its registry (built once for each pair)."""
     return _categories(data.policy, data.registry)
+
+
+def with_days(
+    reasons: Sequence[str], choice: npt.NDArray[np.int64], days: npt.NDArray[np.int64]
+) -> npt.NDArray[np.str_]:
+    """Return ``reasons[choice]``, each with its number of ``days`` in place of ``{}``.
+
+    ``choice``, ``days`` and the texts returned have the shape ``(m,)``.
+    """
+    pairs = zip(choice.tolist(), days.tolist(), strict=True)
+    return np.array([reasons[of].format(number) for of, number in pairs], np.str_)

@@ -5,8 +5,7 @@ shipment, receipt or sale of one that was recalled (goods on their way back afte
 where it is certainly later; (b) a sale (201, 207, 209, 212, 321, 322, 323) on a day after the expiry
 date (a month-only expiry lasts to the end of that month); (c) any event on a day before the production
 date. For (b) and (c) the clock of a timed event may be off by ``general.clock_skew_minutes`` either
-way. observed: (a) 1, (b) days past expiry, (c) days before production; threshold 0. Severity (a) 0.8,
-(b) 0.7, (c) 0.5.
+way. observed: 1 event, threshold 0 (the sentence tells the days). Severity (a) 0.8, (b) 0.7, (c) 0.5.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from trace_engine.core import signals
 from trace_engine.core.kernel import kernel
+from trace_engine.detectors._shared import with_days
 from trace_engine.detectors.base import (
     ROLE_OF,
     Detector,
@@ -93,7 +93,7 @@ class DeadCodeUse(Detector[Parameters]):
     key = "code"
     rows = ("C3", "P10", "B10")
     basis = "药品管理法第八十三条、第九十八条（超过有效期的药品为劣药）；“清源”行动：追溯码状态异常"
-    unit = "days"
+    unit = "events"
     needs: ClassVar[tuple[str, ...]] = ("expiry_date", "production_date")
     false_positives: ClassVar[str] = (
         "Returns and destruction of expired or recalled goods (allowed), expiries given as a "
@@ -132,36 +132,35 @@ class DeadCodeUse(Detector[Parameters]):
         dead = (signal[rows] & _AFTER_DEAD) != 0
         expired = _SALES[b.kind[rows]] & (past > 0)
         choice = np.where(dead, 0, np.where(expired, 1, 2))
-        observed = np.choose(choice, [np.ones(len(rows)), past, early])
+        days = np.where(expired, past, early)
         # Without a giver (a production receipt, say) the receiver is answerable.
         subject = np.where(b.source[rows] >= 0, b.source[rows], b.target[rows])
         counterparty = np.where(b.source[rows] >= 0, b.target[rows], np.int32(-1))
         hits = hits_of(
             data,
             rows,
-            observed=observed,
+            observed=1,
             threshold=0,
             severity=_SEVERITY[choice],
             subject=subject,
             counterparty=counterparty,
-            extra={"reason_zh": _REASON_ZH[choice], "reason_en": _REASON_EN[choice]},
+            extra={
+                "reason_zh": with_days(_REASON_ZH, choice, days),
+                "reason_en": with_days(_REASON_EN, choice, days),
+            },
         )
         judged, undated = counts.tolist()
         return Verdict(hits, judged, {"no_expiry": undated} if undated else {})
 
 
 _SEVERITY = np.array([0.8, 0.7, 0.5], np.float32)
-_REASON_ZH = np.array(
-    [
-        "该码此前已销毁、报废、抽检或召回",
-        "药品已超过有效期",
-        "事件日期早于其生产日期",
-    ],
+_REASON_ZH = (
+    "该码此前已销毁、报废、抽检或召回",
+    "药品已超过有效期{}天",
+    "业务日期比其生产日期早{}天",
 )
-_REASON_EN = np.array(
-    [
-        "the code had been destroyed, scrapped, sampled out or recalled",
-        "the drug had expired",
-        "the date lies before its production",
-    ],
+_REASON_EN = (
+    "the code had been destroyed, scrapped, sampled out or recalled",
+    "the drug had expired {} day(s) before",
+    "it was produced {} day(s) later only",
 )

@@ -32,9 +32,9 @@ or another firm is registered under the same licence number (each a reason of it
 that need a drug licence). They are the party's own, on any of its own trades, and told once.
 
 Cases (see ``_standing``) are kept apart by subject, other party, reason and side; those of numbers never
-repeat. observed: days since the licence ceased to hold (until it is issued; 1 for numbers), threshold
-0. Severity: revoked 0.9, cancelled 0.8, suspended 0.7, not yet issued 0.7, expired 0.5, shared number
-0.5, malformed number 0.3; dealing with such a party 0.2 less.
+repeat. observed: events of that day, threshold 0. Severity: revoked 0.9, cancelled 0.8, suspended 0.7,
+not yet issued 0.7, expired 0.5, shared number 0.5, malformed number 0.3; dealing with such a party 0.2
+less.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class LicenceInvalid(KeyedDetector[LicenceInvalidParameters]):
         "《药品管理法》第五十一条、第五十五条；药品经营环节“清源”巩固提升行动（药监综药管"
         "〔2026〕22号）：无证经营药品、伪造资质证明"
     )
-    unit: ClassVar[str] = "days"
+    unit: ClassVar[str] = "events"
     needs: ClassVar[tuple[str, ...]] = ("registry.enterprises",)
     false_positives: ClassVar[str] = (
         "A renewal that the registry does not show yet (days of grace; renewals in "
@@ -335,7 +335,7 @@ def _hits(told: Rows) -> Hits:
     return Hits(
         seq=told["seq"],
         time=told["time"],
-        observed=np.where(number, 1, np.maximum(gap, 1)).astype(np.float64),
+        observed=told["events"].astype(np.float64),
         threshold=np.zeros(len(day)),
         severity=severity.astype(np.float32),
         subject=told["subject_party"],

@@ -145,7 +145,7 @@ class PsychotropicSale(KeyedDetector[PsychotropicSaleParameters]):
     )
     sentence_en: ClassVar[str] = (
         "On {date} {subject} sold {code_count} code(s) of {drug} (batch {batch_no}), a psychotropic "
-        "of class {class_no}: {problem_en}."
+        "of class {class_en}: {problem_en}."
     )
 
     def select(self, data: Slice, parameters: PsychotropicSaleParameters) -> tuple[Rows, Verdict]:
@@ -276,7 +276,7 @@ class PsychotropicSale(KeyedDetector[PsychotropicSaleParameters]):
             group=(case + 1).astype(np.uint64),
             extra={
                 "class_zh": _CLASS_ZH[level - 1],
-                "class_no": level.astype(np.int64),
+                "class_en": level.astype(np.int64),
                 "problem_zh": _PROBLEM_ZH[case],
                 "problem_en": _PROBLEM_EN[case],
             },

@@ -12,8 +12,8 @@ time is an interval: that moment, or for a date-only event the whole day.
 * ``late``: ``record_time - end > max_lag_days`` days, ``end`` being ``time``, or for a date-only
   event the end of its day (24 h later).
 
-observed = days between the end (``late``) or the beginning (``early``, negative) of the event and its
-record; threshold = ``max_lag_days``, or minus the clock skew in days. The subject is the enterprise
+observed = days between the end (``late``) or the beginning (``early``) of the event and its
+record; threshold = ``max_lag_days``, or the clock skew in days. The subject is the enterprise
 that scanned (the actor). Hits of one actor, day, drug and case are one finding. Severity: early 0.5;
 late 0.2 + 0.1 × log2(lag / limit), at most 0.6 (with a limit of 0 days: 0.6).
 """
@@ -100,7 +100,7 @@ class TimeDisorder(Detector[TimeDisorderParameters]):
         late = stated & (late_by > parameters.max_lag_days * DAY)
         rows = np.flatnonzero(early | late)
         case = late[rows].astype(np.int64)
-        observed = np.where(case == 1, late_by[rows], lag[rows]) / DAY
+        observed = np.where(case == 1, late_by[rows], -lag[rows]) / DAY
         ratio = np.where(case == 1, observed, 1.0) / max(parameters.max_lag_days, 1e-9)
         late_severity = np.minimum(0.6, 0.2 + 0.1 * np.log2(np.maximum(ratio, 1.0)))
         skipped = int(np.count_nonzero(~stated))
@@ -109,7 +109,7 @@ class TimeDisorder(Detector[TimeDisorderParameters]):
                 data,
                 rows,
                 observed=observed,
-                threshold=np.where(case == 1, parameters.max_lag_days, -skew / DAY),
+                threshold=np.where(case == 1, parameters.max_lag_days, skew / DAY),
                 severity=np.where(case == 1, late_severity, 0.5),
                 subject=batch.actor[rows],
                 counterparty=np.full(len(rows), -1, np.int32),

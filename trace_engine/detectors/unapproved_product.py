@@ -25,8 +25,8 @@ and granules for TCM prescriptions have no approval number and are not judged by
 
 Several entries of one drug: the first of their first days and the last of their last days count.
 
-The subject is the giver. observed = 1 (case 3, 4: days after the last, before the first day), threshold
-= 0. Hits of one seller, day, drug, batch number and case are one finding. Severity: 0.7, 0.6, 0.6, 0.5.
+The subject is the giver. observed = 1 event, threshold = 0 (the sentence tells the days). Hits of one
+seller, day, drug, batch number and case are one finding. Severity: 0.7, 0.6, 0.6, 0.5.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trace_engine.detectors._shared import with_days
 from trace_engine.detectors.base import (
     Detector,
     Evidence,
@@ -62,21 +63,17 @@ _NO_NUMBER, _GOOD, _BAD, _OTHER_LICENCE = range(4)
 _ALWAYS, _NEVER = -(2**30), 2**30
 _FOREIGN, _MALFORMED, _LAPSED, _BEFORE = range(4)
 _SEVERITY = np.array([0.7, 0.6, 0.6, 0.5])
-_ZH = np.array(
-    [
-        "追溯码商品条码为境外编码，且无药品批准文号登记",
-        "登记的药品批准文号格式不成立",
-        "生产日期晚于药品批准文号有效期",
-        "早于药品批准之日销售",
-    ]
+_ZH = (
+    "追溯码中的商品条码为境外编码，且未登记药品批准文号",
+    "登记的药品批准文号格式不成立",
+    "生产日期在药品批准文号有效期届满之后{}天",
+    "销售日期比药品批准之日早{}天",
 )
-_EN = np.array(
-    [
-        "its GTIN is one of another country and no approval is on record",
-        "its approval number on record is none that exists",
-        "it was made after its approval had ended",
-        "it was sold before its approval began",
-    ]
+_EN = (
+    "its GTIN is one of another country and no approval is on record",
+    "its approval number on record is none that exists",
+    "it was made {} day(s) after its approval had ended",
+    "it was sold {} day(s) before its approval began",
 )
 _NUMBER_YEAR = re.compile(r"([0-9]{4})[0-9]{4}$")
 
@@ -197,7 +194,7 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
         "药品经营环节“清源”巩固提升行动（药监综药管〔2026〕22号）：经营无证产品；药品网络销售环节集中"
         "治理（宁药监函发〔2024〕11号）：销售未经注册批准的药品、销售跨境进口非法药品"
     )
-    unit: ClassVar[str] = "packs or days"
+    unit: ClassVar[str] = "events"
     needs: ClassVar[tuple[str, ...]] = ("registry.drugs",)
     false_positives: ClassVar[str] = (
         "Stocks made while the approval held (judged by the production day), renewals not yet on record "
@@ -264,18 +261,18 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
         counts = {name: int(np.count_nonzero(which)) for name, which in skipped.items()}
         found = np.flatnonzero(case >= 0)
         case = case[found]
-        extent = np.select([case == _LAPSED, case == _BEFORE], [late[found], early[found]], 1)
+        days = np.where(case == _LAPSED, late[found], early[found])
         return Verdict(
             hits=hits_of(
                 data,
                 some[found],
-                observed=extent,
+                observed=1,
                 threshold=0,
                 severity=_SEVERITY[case],
                 group=(case + 1).astype(np.uint64),
                 extra={
-                    "problem_zh": _ZH[case],
-                    "problem_en": _EN[case],
+                    "problem_zh": with_days(_ZH, case, days),
+                    "problem_en": with_days(_EN, case, days),
                     "approval": self._numbers(view, row[found]),
                 },
             ),

@@ -5,7 +5,7 @@ days after its own; and at once when a shipment on its way from one enterprise i
 from another. What happened before the data began is unknown: a receipt is judged only if the supplier
 owned the code on record, or the receipt lies ``history_days`` after the beginning of the data, or the
 policy says that history is whole. Grouped by bill; the subject is the receiver.
-observed = days waited (0 for a receipt from another), threshold = ``days``. Severity 0.2.
+observed = 1 receipt, threshold = 0. Severity 0.2.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class UnmatchedReceipt(Detector[UnmatchedReceiptParameters]):
     key = "code"
     rows = ("C11", "C12")
     basis = "药品经营环节“清源”巩固提升行动：落实出入库扫码核销、采购销售环节追溯信息核对上传"
-    unit = "days"
+    unit = "events"
     needs: ClassVar[tuple[str, ...]] = ("from_id",)
     answerable = "receiver"
     false_positives: ClassVar[str] = (
@@ -95,11 +95,10 @@ class UnmatchedReceipt(Detector[UnmatchedReceiptParameters]):
         always = np.iinfo(np.int64).max
         since = np.where(late.owner_on_record | whole, always, made - parameters.history_days * DAY)
         m, k = len(late.seq), len(mismatch)
-        limit = float(parameters.days)
         hits = Hits(
             seq=np.concatenate([late.seq, data.seq_base + mismatch]),
-            observed=np.concatenate([np.full(m, limit + 1), np.zeros(k)]),
-            threshold=np.full(m + k, limit),
+            observed=np.ones(m + k),
+            threshold=np.zeros(m + k),
             severity=np.full(m + k, 0.2, np.float32),
             time=np.concatenate([late.deadline * DAY, b.time[mismatch]]),
             history_since=np.concatenate([since, np.full(k, always)]),
