@@ -52,8 +52,9 @@ def same(left: pa.Table, right: pa.Table) -> None:
     """Hold two tables of findings to each other, byte for byte."""
     if left.equals(right):
         return
-    only_left = [row for row in left.to_pylist() if row not in right.to_pylist()]
-    only_right = [row for row in right.to_pylist() if row not in left.to_pylist()]
+    mine, theirs = ({repr(row): row for row in table.to_pylist()} for table in (left, right))
+    only_left = [row for text, row in mine.items() if text not in theirs]
+    only_right = [row for text, row in theirs.items() if text not in mine]
     raise AssertionError(f"only left: {only_left[:2]}\nonly right: {only_right[:2]}")
 
 
