@@ -55,7 +55,10 @@ def flows_of(
     out: list[list[FlowEdge]] = [[] for _ in range(total)]
     if len(numbers) == 0:
         return out
-    names = ("source", "target", "source_region", "target_region", "quantity", "time", "kind")
+    names = (
+        "source", "target", "source_region", "target_region", "quantity", "time", "kind",
+        "event_key",
+    )  # fmt: skip
     at = log.columns(names, numbers)
     role = ROLE_OF[at["kind"]]
     received = np.isin(role, _RECEIVED)
@@ -65,7 +68,9 @@ def flows_of(
     owner, received = owner[fits], received[fits]
     if len(owner) == 0:
         return out
-    order = np.lexsort((at["time"], received, at["target"], at["source"], owner))
+    # Regions are those the earliest event states; equal times have an order of their own.
+    keys = (at["event_key"], at["time"], received, at["target"], at["source"], owner)
+    order = np.lexsort(keys)
     at = {name: column[order] for name, column in at.items()}
     owner, received = owner[order], received[order]
     new = (np.diff(owner) != 0) | (np.diff(at["source"]) != 0) | (np.diff(at["target"]) != 0)
@@ -134,14 +139,16 @@ def _shown(edges: list[FlowEdge]) -> list[FlowEdge]:
 
 
 def flow_text(edges: Sequence[FlowEdge], lang: str) -> str:
-    """Return edges as one line: who gave how many packs to whom, and from when."""
+    """Return edges as one line: who gave to whom, and from when.
+
+    Without numbers of packs: the events of a finding may be a sample of what it rests on.
+    """
     english = lang == "en"
     parts = []
     for edge in edges[:_IN_WORDS]:
         giver = edge["source_name"] or edge["source"]
         receiver = edge["target_name"] or edge["target"] or ("persons" if english else "个人")
-        packs = f"{edge['packs']:,}"
-        told = f"({edge['first']}, {packs} packs)" if english else f"（{edge['first']}，{packs}盒）"
+        told = f"({edge['first']})" if english else f"（{edge['first']}）"
         parts.append(f"{giver} → {receiver}{' ' if english else ''}{told}")
     rest = len(edges) - len(parts)
     text = ("; " if english else "；").join(parts)
