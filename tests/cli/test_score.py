@@ -97,6 +97,28 @@ def test_rows_that_are_no_events_are_counted_and_named(cli: Run, tmp_path: Path)
     assert [(row["row"], row["reason"]) for row in rejects] == [(2, "missing_code")]
 
 
+def test_wrong_entries_of_the_registry_are_told_and_stop_nothing(cli: Run, tmp_path: Path) -> None:
+    events, registry = tmp_path / "in.csv", tmp_path / "registry"
+    events.write_text(
+        "code,event_type,event_time,actor_id,to_id\n81234567890123456789,201,2025-03-01,A,B\n"
+    )
+    registry.mkdir()
+    (registry / "enterprises.csv").write_text(
+        "enterprise_id,type,region\n" + "".join(f"{who},wholesaler,999999\n" for who in "ABCDE")
+    )
+    out = tmp_path / "out"
+    done = cli("score", events, "--registry", registry, "--out", out)
+    assert done.code == 0
+    assert "5 entries of the registry are wrong or doubtful" in done.out
+    assert done.out.count("enterprises.csv, row ") == 3
+    told = manifest.read(out)["head"]["registry_problems"]
+    assert told["count"] == len(told["first"]) == 5
+    assert told["first"][0]["zh"].startswith("enterprises.csv 第1行 region")
+    zh = cli("score", events, "--registry", registry, "--out", out, "--force", "--lang", "zh")
+    assert "登记数据有 5 处有误或可疑" in zh.out
+    assert "每万条事件" in zh.out
+
+
 @pytest.mark.parametrize(
     "name", ["truncated.parquet", "empty.csv", "nowhere.csv", "no_columns.csv"]
 )

@@ -69,5 +69,5 @@ def test_one_seller_and_its_customers_are_no_graph() -> None:
 
 def test_edges_in_words() -> None:
     edges = flows(True)
-    assert flow_text(edges, "zh").startswith("A → B（2026-03-01，3盒）；B → C")
+    assert flow_text(edges, "zh").startswith("A → B（2026-03-01）；B → C（2026-03-05）；")
     assert flow_text(edges * 4, "en").endswith("; and 6 more")

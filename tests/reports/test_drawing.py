@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import ast
 from datetime import date, timedelta
+from pathlib import Path
 
+import msgspec
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reports.made import make, path
-from trace_engine.reports import charts, explain, timeline
-from trace_engine.reports.words import PROVINCES
+from trace_engine import detectors
+from trace_engine.detectors.registry import detector_classes
+from trace_engine.reports import bars, cases, charts, explain, timeline
+from trace_engine.reports.words import EVIDENCE, PROVINCES, SKIP_REASONS, UNITS
 
 
 def test_lanes_are_parties_in_order_of_appearance() -> None:
@@ -133,19 +139,88 @@ def test_seller_is_told_with_the_parts_of_its_score() -> None:
     assert any(line.startswith("Findings (") for line in lines)
 
 
+def strings(node: ast.AST) -> set[str]:
+    """Return all texts below ``node``; of mappings, the keys."""
+    mappings = [found for found in ast.walk(node) if isinstance(found, ast.Dict)]
+    roots = [key for found in mappings for key in found.keys if key] if mappings else [node]
+    below = [found for root in roots for found in ast.walk(root)]
+    texts = [found.value for found in below if isinstance(found, ast.Constant)]
+    return {text for text in texts if isinstance(text, str)}
+
+
+def skip_reasons(tree: ast.Module) -> set[str]:
+    """Return the reasons for which a module of detectors skips events."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("skipped", "_REASONS"):
+            found |= strings(node.value)
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("skipped"):
+            found |= strings(node.slice)
+        elif isinstance(node, ast.Call):
+            found |= {r for k in node.keywords if k.arg == "skipped" for r in strings(k.value)}
+            if ast.unparse(node.func) == "Verdict" and len(node.args) > 2:
+                found |= strings(node.args[2])
+    return found
+
+
 def test_every_unit_and_skip_reason_of_the_catalogue_has_words() -> None:
-    import inspect
-    import re
-
-    from trace_engine.detectors.registry import detector_classes
-    from trace_engine.reports.words import EVIDENCE, SKIP_REASONS, UNITS
-
-    reason = re.compile(r'"((?:no|unknown|before|type)_[a-z_]+)"')
     for name, cls in detector_classes().items():
-        if not cls.__module__.startswith("trace_engine."):
-            continue  # a plug-in brings words of its own
-        assert cls.unit in UNITS, (name, cls.unit)
-        assert str(cls.evidence) in EVIDENCE
-        source = inspect.getsource(inspect.getmodule(cls))  # type: ignore[arg-type]
-        stated = set(reason.findall(source)) - set(detector_classes())
-        assert stated <= set(SKIP_REASONS), (name, stated - set(SKIP_REASONS))
+        if cls.__module__.startswith("trace_engine."):  # a plug-in brings words of its own
+            assert cls.unit in UNITS, (name, cls.unit)
+            assert cls.evidence in EVIDENCE
+    stated: set[str] = set()
+    for module in Path(detectors.__file__).parent.glob("*.py"):
+        found = skip_reasons(ast.parse(module.read_text(encoding="utf-8")))
+        assert found <= set(SKIP_REASONS), (module.name, found - set(SKIP_REASONS))
+        stated |= found
+    assert {"no_registry", "no_price", "date_only", "medical", "no_device"} <= stated
+
+
+def test_a_reason_that_names_what_is_missing_says_what_to_bring() -> None:
+    # What a code or the trade itself does not hold cannot be brought.
+    beyond = {"no_identifier", "no_serial", "no_counterparty"}
+    for reason, words in SKIP_REASONS.items():
+        if reason.startswith("no_") and reason not in beyond:
+            assert "（请" in words.zh or "请向" in words.zh, reason
+            assert "(" in words.en, reason
+
+
+def test_bars_of_many_detectors_are_grouped_by_evidence() -> None:
+    names = list(detector_classes())
+    found = [name for i, name in enumerate(names) for _ in range(i + 1)] + ["gone"] * 3
+    table = pa.table({"detector": found, "family": ["suspected_violation"] * len(found)})
+    titles = {name: (cls.title_zh, cls.title_en) for name, cls in detector_classes().items()}
+    groups = bars.bar_groups(table, "suspected_violation", titles, 10_000, "zh")
+    assert sum(group.count for group in groups) == len(found)
+    assert [group.count for group in groups] == sorted((g.count for g in groups), reverse=True)
+    shown = [bar for group in groups for bar in group.bars]
+    assert sorted(bar.title for bar in shown) == sorted(
+        [*(cls.title_zh for cls in detector_classes().values()), "gone"]
+    )
+    assert max(bar.percent for bar in shown) == 100
+    assert {bar.load for bar in shown if bar.title == "gone"} == {"3.00/万"}
+    assert [g.label for g in groups if any(bar.title == "gone" for bar in g.bars)] == ["其他规则"]
+
+
+def test_the_last_case_is_one_of_flows_and_of_a_network_rule_if_there_is_one() -> None:
+    result = make()
+    rows = result.findings.to_pylist()
+    ring = [
+        {"source": a, "target": b, "source_name": a, "target_name": b, "source_region": "",
+         "target_region": "", "packs": 1, "events": 1, "first": "2026-01-01", "last": "2026-01-01"}
+        for a, b in (("A", "B"), ("B", "C"), ("C", "A"))
+    ]  # fmt: skip
+    leading = result.sellers.column("enterprise_id").to_pylist()[:2]
+    flows = msgspec.json.encode({"flow": ring}).decode()
+    for place, detector in enumerate(("quota_rolling", "circular_trade")):
+        rows.append(
+            rows[0]
+            | {"detector": detector, "subject_id": leading[place], "evidence": flows}
+            | {"family": "suspected_violation", "finding_id": detector}
+        )
+    findings = pa.Table.from_pylist(rows, schema=result.findings.schema)
+    last = cases.choose(findings, result.sellers)[-1]
+    assert last["finding_id"] == "circular_trade"
+    drawn = cases.build(last, {}, "zh").network
+    assert drawn is not None
+    assert [arrow.label for arrow in drawn.arrows] == ["01-01"] * 3

@@ -9,6 +9,7 @@ import pytest
 
 from tests.reports.made import HOSTILE, MadeResult, finding, make
 from trace_engine.events.findings import FINDINGS
+from trace_engine.registry import Registry
 from trace_engine.reports import html
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -146,3 +147,37 @@ def test_page_is_small(made: MadeResult) -> None:
 def test_another_language_is_refused(made: MadeResult) -> None:
     with pytest.raises(ValueError, match="'fr'"):
         html.render(made, "fr")
+
+
+def test_wrong_entries_of_the_registry_are_counted_and_the_first_shown(made: MadeResult) -> None:
+    wrong = pa.table(
+        {
+            "enterprise_id": [f"X{n}" for n in range(12)],
+            "type": ["wholesaler"] * 12,
+            "region": ["999999"] * 12,
+        }
+    )
+    registry = Registry({"enterprises": wrong})
+    assert len(registry.problems) == 12
+    result = replace(made, registry=registry)
+    for lang, title, rest in (
+        ("zh", "登记数据问题", "另有 4 处"),
+        ("en", "registry · 12", "4 more"),
+    ):
+        text = Page(html.render(result, lang, "2026.1")).text
+        shown = [p.zh if lang == "zh" else str(p) for p in registry.problems]
+        assert title in text
+        assert rest in text
+        assert [line in text for line in shown] == [True] * 8 + [False] * 4
+    assert "登记数据问题" not in Page(html.render(made, "zh", "2026.1")).text
+
+
+def test_alert_load_stands_beside_each_family(made: MadeResult) -> None:
+    families = made.findings.column("family").to_pylist()
+    text = Page(html.render(made, "en", "2026.1")).text
+    for name, title in (
+        ("suspected_violation", "Suspected violation"),
+        ("data_quality", "Data quality"),
+    ):
+        load = 10_000 * families.count(name) / made.counts["events"]
+        assert f"{title} · {families.count(name):,} {load:.2f}/10k" in text

@@ -106,6 +106,27 @@ def lines(text: str) -> str:
     return "\n".join(plain(line) for line in text.split("\n"))
 
 
+SHOWN_PROBLEMS = 3
+
+
+def _registry_problems(registry: Any) -> None:
+    """Print how many rows of the registry are wrong, and the first few."""
+    problems = registry.problems if registry is not None else []
+    if not problems:
+        return
+    number = len(problems)
+    click.echo(
+        say(
+            f"  登记数据有 {number:,} 处有误或可疑：",
+            f"  {number:,} entries of the registry are wrong or doubtful:",
+        )
+    )
+    for problem in problems[:SHOWN_PROBLEMS]:
+        click.echo("    " + plain(say(problem.zh, str(problem))))
+    if number > SHOWN_PROBLEMS:
+        click.echo(say("    ……（更多见 manifest.json）", "    ... (more in manifest.json)"))
+
+
 def summary(result: Any, folder: str) -> None:
     """Print what a run did: rows, findings, first sellers, seconds, and where the files are."""
     from collections import Counter
@@ -120,12 +141,20 @@ def summary(result: Any, folder: str) -> None:
     families = Counter(result.findings.column("family").to_pylist())
     seconds = result.seconds_by_stage
     stages = "  ".join(f"{stage_name(k)} {v:.1f}" for k, v in seconds.items() if v >= 0.05)
+
+    def told(count: int) -> str:
+        """Return a number of findings with the alert load it means."""
+        load = 10_000 * count / max(counts["events"], 1)
+        return say(
+            f"{count:,}（每万条事件 {load:.2f} 条）", f"{count:,} ({load:.2f} per 10 000 events)"
+        )
+
     rows: list[tuple[str, Any]] = [
         (word, counts[name]) for word, name in zip(words, names, strict=True)
     ]
     rows += [
-        (say("疑似违规线索", "suspected violations"), families.get("suspected_violation", 0)),
-        (say("数据质量问题", "data-quality findings"), families.get("data_quality", 0)),
+        (say("疑似违规线索", "suspected violations"), told(families["suspected_violation"])),
+        (say("数据质量问题", "data-quality findings"), told(families["data_quality"])),
         (say("耗时（秒）", "seconds"), f"{sum(seconds.values()):.1f}   {stages}"),
     ]
     pairs(rows)
@@ -135,6 +164,7 @@ def summary(result: Any, folder: str) -> None:
             say("  未评估的规则（见 coverage.json）：", "  not evaluated (see coverage.json): ")
             + ", ".join(unjudged)
         )
+    _registry_problems(result.registry)
     if result.sellers.num_rows:
         ranking(result.sellers, 5, title=say("得分最高的企业", "highest scores"))
     click.echo(say(f"结果：{folder}/（先看 report.html）", f"output: {folder}/ (open report.html)"))

@@ -126,13 +126,19 @@ def choose(findings: pa.Table, sellers: pa.Table) -> list[dict[str, Any]]:
     """Return up to four findings that differ in detector and subject and have something to draw.
 
     Suspected violations of the highest-ranked sellers come first; paths that fit on half a page
-    come before longer and shorter ones.
+    come before longer and shorter ones. The last is one of flows, of a network rule if there is one.
     """
+    from trace_engine.detectors.base import Evidence
+    from trace_engine.detectors.registry import detector_classes
+
+    classes = detector_classes()
+    networks = {name for name, cls in classes.items() if cls.evidence == Evidence.NETWORK}
     rows = _candidates(findings, sellers).to_pylist()
     for row in rows:
         evidence = parse_evidence(row["evidence"])
         row["path"], row["flow"] = path_of(evidence), network.flow_of(evidence)
     drawn = [row for row in rows if len(row["flow"]) in _GOOD_FLOW and not row["path"]]
+    drawn.sort(key=lambda row: row["detector"] not in networks)
     rows = [row for row in rows if row["path"]]
     rows.sort(
         key=lambda row: (

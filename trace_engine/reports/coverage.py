@@ -45,6 +45,15 @@ def coverage_rows(
     return sorted(rows, key=lambda row: (rank[row.css], row.id))
 
 
+def registry_problems(registry: Any, lang: str) -> list[str]:
+    """Return the entries of the registry (None: there is none) that are wrong or doubtful, one line each.
+
+    They stop nothing: what cannot be used is left out, and what rests on it is not judged.
+    """
+    problems = registry.problems if registry is not None else []
+    return [str(problem) if lang == "en" else problem.zh for problem in problems]
+
+
 def _why(reasons: list[tuple[str, int]], needs: Sequence[str], judged: int, lang: str) -> str:
     """Return why events were skipped; for a detector that judged none, also what it needs."""
     english = lang == "en"

@@ -60,9 +60,13 @@ class Network:
 
 
 def flow_of(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the edges of a finding's small graph."""
+    """Return the edges of a finding's small graph, without numbers of packs.
+
+    A finding names a sample of the events it rests on: what they hold is less than what went.
+    """
     flow = evidence.get("flow")
-    return [edge for edge in flow if isinstance(edge, dict)] if isinstance(flow, list) else []
+    edges = [edge for edge in flow if isinstance(edge, dict)] if isinstance(flow, list) else []
+    return [{name: value for name, value in edge.items() if name != "packs"} for edge in edges]
 
 
 def build(flow: Sequence[Mapping[str, Any]], subject: str = "", lang: str = "zh") -> Network:
@@ -139,9 +143,10 @@ def _arrow(
         f"L{end_x + 4.5 * vy:.1f} {end_y - 4.5 * vx:.1f}z"
     )
     packs = _packs(edge)
-    unit = "packs" if lang == "en" else "盒"
+    unit = (" pack" if packs == 1 else " packs") if lang == "en" else "盒"
     day = str(edge.get("first") or "")
-    gap = " " if lang == "en" else ""
+    told = [f"{packs:,}{unit}"] if packs else []
+    told += [day[5:]] if len(day) == 10 else []
     from_province = str(edge.get("source_region") or "")[:2]
     to_province = str(edge.get("target_region") or "")[:2]
     return Arrow(
@@ -151,7 +156,7 @@ def _arrow(
         head=head,
         x=round((one.x + 2 * cx + two.x) / 4, 1),
         y=round((one.y + 2 * cy + two.y) / 4 + 4, 1),
-        label=f"{packs:,}{gap}{unit}" + (f" · {day[5:]}" if len(day) == 10 else ""),
+        label=" · ".join(told),
         width=round(1.5 + 2.5 * packs / most, 1) if most else 1.5,
         crosses=bool(from_province and to_province and from_province != to_province),
     )

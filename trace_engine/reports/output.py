@@ -27,6 +27,7 @@ from trace_engine.reports.view import Scored
 
 PARTIAL = ".trace-engine-partial"
 DEFAULT_BUDGET = 100  # samples in the plan that score writes by itself
+LISTED_PROBLEMS = 100  # of the registry, in the manifest
 PLAN = "sampling_plan.csv"
 FILES = (
     "coverage.json",
@@ -104,10 +105,15 @@ def policy_version(policy: Any) -> str:
 
 def head(result: Scored, plan: Mapping[str, int]) -> dict[str, Any]:
     """Return the hashed part of the manifest: what the outputs were made from."""
+    problems = result.registry.problems if result.registry is not None else []
     return {
         "code_version": __version__,
         "policy": policy_version(result.policy),
         "registry": str(getattr(result.registry, "content_hash", "none")),
+        "registry_problems": {
+            "count": len(problems),
+            "first": [{"zh": p.zh, "en": str(p)} for p in problems[:LISTED_PROBLEMS]],
+        },
         "inputs": [
             {name: entry[name] for name in ("path", "bytes", "sha256", "rows")}
             for entry in result.inputs

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from trace_engine import __version__
 from trace_engine.reports import cases, charts
-from trace_engine.reports.coverage import coverage_rows
+from trace_engine.reports.bars import alert_load, bar_groups, counted
+from trace_engine.reports.coverage import coverage_rows, registry_problems
 from trace_engine.reports.timeline import place_name
 from trace_engine.reports.words import (
     BY_DIGITS,
@@ -29,6 +30,7 @@ from trace_engine.reports.words import (
 TOP_SELLERS = 30
 NARROW = ["detector", "family", "region", "event_time", "title_zh", "title_en"]
 SHOWN_INPUTS = 20
+SHOWN_PROBLEMS = 8
 BAR_WIDTH = 240  # of a score of 1, in SVG user units
 CONTRIBUTION = "contribution_"
 REASON_SEPARATORS = {"zh": "；", "en": "; "}
@@ -94,17 +96,6 @@ class SellerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorBar:
-    """One detector's findings."""
-
-    title: str
-    other: str
-    count: int
-    load: str
-    percent: float
-
-
-@dataclass(frozen=True, slots=True)
 class ProvinceRow:
     """One line of the table beside the province chart."""
 
@@ -124,15 +115,6 @@ class Count:
     colour: str = ""
     percent: float = 0
     tier: str = ""
-
-
-def counted(column: pa.ChunkedArray) -> dict[str, int]:
-    """Return how often each non-null value of a string column occurs."""
-    return {
-        str(item["values"]): int(item["counts"])
-        for item in pc.value_counts(column).to_pylist()
-        if item["values"] is not None
-    }
 
 
 def names_of(sellers: pa.Table) -> dict[str, str]:
@@ -192,23 +174,6 @@ def _titles(findings: pa.Table) -> dict[str, tuple[str, str]]:
     for row in unknown.group_by(columns).aggregate([]).to_pylist():
         titles[row["detector"]] = (row["title_zh"], capital(row["title_en"]))
     return titles
-
-
-def detector_bars(
-    findings: pa.Table, family: str, titles: Mapping[str, tuple[str, str]], events: int, lang: str
-) -> list[DetectorBar]:
-    """Return the detectors of one family that found something, most findings first."""
-    rows = findings.filter(pc.equal(findings.column("family"), family))
-    found = sorted(counted(rows.column("detector")).items(), key=lambda item: (-item[1], item[0]))
-    shares = charts.percentages([count for _, count in found])
-    unit = "/10k" if lang == "en" else "/万"
-    bars = []
-    for (detector, count), percent in zip(found, shares, strict=True):
-        zh, en = titles.get(detector, (detector, detector))
-        load = f"{10_000 * count / events:.2f}{unit}" if events else "–"
-        title, other = (en, "") if lang == "en" else (zh, en)
-        bars.append(DetectorBar(title, other, count, load, percent))
-    return bars
 
 
 def _province_counts(column: pa.ChunkedArray) -> dict[str, int]:
@@ -354,6 +319,7 @@ def report(result: Scored, lang: str, policy_version: str) -> dict[str, Any]:
     events = result.counts["events"]
     tile_map, province_rows = _provinces(findings, sellers, lang)
     names = names_of(sellers)
+    problems = registry_problems(result.registry, lang)
     tiers = counted(sellers.column("tier"))
     return {
         "period": period(result.exposure),
@@ -368,8 +334,10 @@ def report(result: Scored, lang: str, policy_version: str) -> dict[str, Any]:
         ],
         "violations": violations,
         "data_quality": quality,
-        "violation_bars": detector_bars(findings, "suspected_violation", titles, events, lang),
-        "data_bars": detector_bars(findings, "data_quality", titles, events, lang),
+        "violation_load": alert_load(violations, events, lang),
+        "data_load": alert_load(quality, events, lang),
+        "violation_bars": bar_groups(findings, "suspected_violation", titles, events, lang),
+        "data_bars": bar_groups(findings, "data_quality", titles, events, lang),
         "trend": charts.trend(_by_day(findings), lang),
         "map": tile_map,
         "province_rows": province_rows,
@@ -380,4 +348,6 @@ def report(result: Scored, lang: str, policy_version: str) -> dict[str, Any]:
         "more_inputs": max(0, len(result.inputs) - SHOWN_INPUTS),
         "reject_reasons": _reject_reasons(result.rejects, lang),
         "coverage": coverage_rows(result.coverage, titles, lang),
+        "registry_problems": len(problems),
+        "first_problems": problems[:SHOWN_PROBLEMS],
     }
