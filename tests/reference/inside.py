@@ -78,13 +78,10 @@ class Aggregation:
             listed.sort(key=lambda e: (e.time, e.key))
         self.successors: dict[str, list[Event]] = {}
         self.packed: dict[str, list[Event]] = {}
-        self.children: dict[str, set[str]] = {}
         for code in sorted(self.own):
             for event in self.own[code]:
                 if replaces(event):
                     self.successors.setdefault(str(event.parent), []).append(event)
-                if states_parent(event) or replaces(event):
-                    self.children.setdefault(str(event.parent), set()).add(event.code)
                 if event.kind == EventKind.PACK and states_parent(event):
                     self.packed.setdefault(str(event.parent), []).append(event)
         self.deaths = {
@@ -265,7 +262,7 @@ class Aggregation:
             frontier = {
                 child
                 for outer in frontier
-                for child in self.children.get(outer, ())
+                for child in self.own
                 if any(link.parent == outer and link.meets(event) for link in self.links(child))
             }
             frontier -= found | {code}  # a circle makes no sense

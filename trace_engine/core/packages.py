@@ -220,7 +220,7 @@ def _closure(p: Packages, roots: Int64) -> Int64:
 
 @kernel
 def _descendants(p: Packages, roots: Int64) -> Int64:
-    """Return the nodes that ever were in ``roots``, four levels down, roots first."""
+    """Return the nodes that may ever have been in ``roots``, roots first."""
     found = np.empty(max(64, 2 * roots.shape[0]), np.int64)
     count = 0
     for i in range(roots.shape[0]):
@@ -229,7 +229,7 @@ def _descendants(p: Packages, roots: Int64) -> Int64:
             found[count] = roots[i]
             count += 1
     begin = 0
-    for _ in range(LEVELS):
+    for _ in range(2 * LEVELS):  # a code that replaced another is where that was
         end = count
         for i in range(begin, end):
             for way in range(2):
