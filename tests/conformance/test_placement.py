@@ -158,12 +158,12 @@ def test_two_threads(whole: pa.Table, registry: Registry) -> None:
     same(findings_of(everything(), registry, threads=2), whole)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_shuffled(whole: pa.Table, registry: Registry, seed: int) -> None:
     same(shuffled(everything(), registry, seed), whole)
 
 
-@pytest.mark.parametrize("size", [1, 17, 400])
+@pytest.mark.parametrize("size", [150, 2000])
 def test_streamed(whole: pa.Table, registry: Registry, size: int) -> None:
     if size == 1:  # one event a batch is slow: the last of the cases will do
         rows = everything()[-60:]
@@ -172,7 +172,7 @@ def test_streamed(whole: pa.Table, registry: Registry, size: int) -> None:
     same(streamed(everything(), registry, size), whole)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_saved_and_loaded(
     whole: pa.Table, registry: Registry, tmp_path: Path, share: float
 ) -> None:

@@ -21,6 +21,7 @@ they would count the same scans twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
@@ -135,14 +136,14 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
         "并以置信下限判定。大宗单据：同一规则每天只计一次。数据质量类线索不计。"
     )
     parameters = ClueConcentrationParameters
-    sentence_zh = (
-        "{subject}在{month}触发疑似违规线索{observed:.0f}条，按其业务量及同类企业水平预期"
-        "{threshold:.1f}条，收缩后为预期的{ratio:.1f}倍；主要为：{kinds_zh}。"
+    sentence_zh: ClassVar[str] = (
+        "{subject}在{month}触发疑似违规线索{observed:.0f}条，而按其业务量和同类企业水平预期仅"
+        "{threshold:.2f}条；考虑偶然因素后仍约为预期的{ratio:.1f}倍，线索明显集中。主要为：{kinds_zh}。"
     )
-    sentence_en = (
-        "{subject} gave rise to {observed:.0f} clues of suspected violations in {month}; its trade and "
-        "the level of its type would explain {threshold:.1f}, a ratio of {ratio:.1f} after shrinkage. "
-        "Mostly: {kinds_en}."
+    sentence_en: ClassVar[str] = (
+        "{subject} gave rise to {observed:.0f} clues of suspected violations in {month}, where "
+        "its trade and the level of its type would explain {threshold:.2f}: allowing for chance, "
+        "still about {ratio:.1f} times as many. Mostly: {kinds_en}."
     )
 
     def __init__(self) -> None:
@@ -390,7 +391,9 @@ def shrink(clues: npt.NDArray[Any], events: npt.NDArray[Any]) -> tuple[Floats, F
     """
     y, e = clues.astype(np.float64), events.astype(np.float64)
     expected = e * (y.sum() - y) / (e.sum() - e)
-    spread = float(np.sum((y - expected) ** 2 - expected) / np.sum(expected**2))
+    # Exact sums: enterprises stand in the order of their numbers, which differs between engines.
+    above = math.fsum(((y - expected) ** 2 - expected).tolist())
+    spread = above / math.fsum((expected**2).tolist())
     alpha = min(max(1 / spread, _SMALLEST_ALPHA), _LARGEST_ALPHA) if spread > 0 else _LARGEST_ALPHA
     shape, rate = alpha + y, alpha + expected
     ninth = 1 / (9 * shape)
