@@ -35,6 +35,7 @@ def answered(detector: str, row: Enriched, observed: float) -> RawHit:
     return hit(detector, row, observed, event.giver, event.receiver or NOBODY)
 
 
+RECEIPTS = {Role.RECEIVE, Role.RETURN_RECEIVE, Role.TRANSFER_RECEIVE}
 RETAIL_LEVEL = {"pharmacy", "chain_store", "medical", "public_hospital"}
 ENTERPRISE_SALES = {
     EventKind.SALE_SHIPMENT,
@@ -163,7 +164,10 @@ def impossible_travel(history: History) -> list[RawHit]:
         allowed = p.speed_shipped_kmh if row.has(s.SHIPPED_BETWEEN) else p.speed_kmh
         speed = distance / (gap / HOUR)
         if speed > allowed:
-            hits.append(answered("impossible_travel", row, speed))
+            giver, receiver = row.event.giver, row.event.receiver
+            booked_in = row.event.role in RECEIPTS and receiver is not None
+            subject, other = (receiver, giver) if booked_in or giver is None else (giver, receiver)
+            hits.append(hit("impossible_travel", row, speed, subject, other or NOBODY))
     return hits
 
 

@@ -5,7 +5,9 @@ over the longest time they can have lain apart (a day-only bill counts to the en
 clocks may be off by ``general.clock_skew_minutes``) is faster than ``speed_kmh``, or
 ``speed_shipped_kmh`` when the scan before was an outgoing one (goods may fly). Distances are great
 circles between the points of the two regions (city or county; provinces are no place). observed =
-km/h, threshold = the limit. Severity = 0.5, rising to 1 at five times the limit.
+km/h, threshold = the limit. Severity = 0.5, rising to 1 at five times the limit. Subject: who made the
+second scan: of a receipt the receiver (who sent the goods need not know that they were booked in
+before they came), else the giver, or where there is none the receiver.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from trace_engine.core import signals
 from trace_engine.detectors.base import (
+    ROLE_OF,
     Detector,
     Evidence,
     Family,
@@ -28,7 +31,10 @@ from trace_engine.detectors.base import (
     hits_of,
 )
 from trace_engine.events.batch import DATE_ONLY, DAY, HOUR, MINUTE, SECOND
+from trace_engine.events.kinds import Role
 from trace_engine.registry.regions import load_regions
+
+_RECEIPTS = np.array([Role.RECEIVE, Role.RETURN_RECEIVE, Role.TRANSFER_RECEIVE], np.int8)
 
 
 class ImpossibleTravelParameters(Parameters, frozen=True):
@@ -117,6 +123,7 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
         speed = km / hours
         fired = (km >= parameters.min_km) & (speed > limit)
         rows, km, speed, limit = rows[fired], km[fired], speed[fired], limit[fired]
+        subject, other = _parties(data, rows)
         return Verdict(
             hits_of(
                 data,
@@ -124,8 +131,8 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
                 observed=speed,
                 threshold=limit,
                 severity=0.5 + 0.125 * (speed / limit - 1),
-                subject=_scanned_by(data, rows),
-                counterparty=_other_side(data, rows),
+                subject=subject,
+                counterparty=other,
                 extra={
                     "km": km,
                     "last_time": c.last_time(rows),
@@ -137,12 +144,11 @@ class ImpossibleTravel(Detector[ImpossibleTravelParameters]):
         )
 
 
-def _scanned_by(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
-    """Who scanned: the giver, or where there is none the receiver."""
+def _parties(data: Slice, rows: Int64) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return who scanned, and the other side: a receipt is the receiver's scan, not the giver's."""
     b = data.batch
-    return np.where(b.source[rows] >= 0, b.source[rows], b.target[rows])
-
-
-def _other_side(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
-    b = data.batch
-    return np.where(b.source[rows] >= 0, b.target[rows], np.int32(-1))
+    source, target = b.source[rows], b.target[rows]
+    received = np.isin(ROLE_OF[b.kind[rows]], _RECEIPTS) & (target >= 0)
+    received |= source < 0
+    other = np.where(received, source, target)
+    return np.where(received, target, source), other
