@@ -13,7 +13,8 @@ from trace_engine.simulate.truth import SUBJECT
 
 CLASS_II = "psychotropic_2"
 NO_SCOPE = "rx;otc_a;otc_b;ephedrine_compound;insulin;cold_chain;high_value;injection"
-MANY = 90_000  # events of a market with peers enough to compare a shop's month with
+MANY = 90_000  # events of a market in which the peers' months are not the schemes'
+PEERS = 12  # shops that sell the drug as well: enough to compare with
 # GTINs of other countries without their check digit (Japan, Germany, India).
 _ABROAD = ("049871234", "040421234", "089012345")
 
@@ -165,9 +166,13 @@ def sale_exceeds_purchase(scene: Scene, seller: int, cases: int) -> None:
 
 
 def seller_volume(scene: Scene, seller: int, cases: int) -> None:
-    """A shop that sold a few packs of an ephedrine compound a month sells seventy (销量异常)."""
+    """A shop that sold a few packs of an ephedrine compound a month sells seventy (销量异常).
+
+    Its peers sell a pack or two in that month, in whatever market.
+    """
     desk, truth = scene.desk, scene.truth
     m = desk.market
+    peers = np.flatnonzero((m.type == PHARMACY) & (m.shop_of < 0) & ~m.apart)
     begin = np.datetime64(m.first_day, "D")
     end = np.datetime64(m.first_day + m.days - 6, "D").astype("datetime64[M]")
     months = np.arange(begin.astype("datetime64[M]"), end + 1)
@@ -189,6 +194,10 @@ def seller_volume(scene: Scene, seller: int, cases: int) -> None:
         for code in codes:
             events += desk.sell([code], seller, desk.till(starts[-1] + desk.number(1, 27)), batch)
         truth.add("seller_volume", [(seller, SUBJECT)], codes, events)
+        for peer in desk.rng.permutation(peers)[:PEERS].tolist():
+            few = desk.codes(drug, desk.number(1, 2))
+            _, batch = desk.supply(few, drug, peer, starts[-1] - 25)
+            desk.sell(few, peer, desk.till(starts[-1] + desk.number(3, 27)), batch)
 
 
 _PHARMACIES = frozenset({PHARMACY})
@@ -212,7 +221,7 @@ SCHEMES: tuple[SchemeKind, ...] = (
         ("seller_volume",),
         By.NEWCOMER,
         types=_PHARMACIES,
-        rows=650,
+        rows=750,
         smallest=MANY,
         most_cases=1,
     ),

@@ -34,6 +34,7 @@ def clue_concentration(scene: Scene, seller: int, cases: int) -> None:
         for d in range(m.drug_count)
         if FORMULARY[int(m.medicine[d])].generic_name in BANNED_ONLINE
         and FORMULARY[int(m.medicine[d])].retail
+        and m.drug_free[d]
     ]
     for _ in range(cases):
         first = _month(desk)

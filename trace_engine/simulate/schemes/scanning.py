@@ -63,7 +63,7 @@ def copied_receipt(scene: Scene, seller: int, cases: int) -> None:
     """The supplier's list is entered in its order: within seconds, or before a lorry could come."""
     desk, truth, m = scene.desk, scene.truth, scene.desk.market
     km = distances()[m.city_of(seller)][m.city]
-    far = np.flatnonzero((m.type == WHOLESALER) & (km > 750) & (km < 1500) & ~m.apart)
+    far = np.flatnonzero((m.type == WHOLESALER) & (km > 750) & (km < 1100) & ~m.apart)
     # From a maker of the supplier's own province: the honest supplier resells across one border.
     local = np.isin(m.province[m.drug_holder], m.province[far]) & m.drug_free
     local &= ~m.drug_ephedrine

@@ -118,6 +118,7 @@ def online_banned_sale(scene: Scene, seller: int, cases: int) -> None:
         for d in range(m.drug_count)
         if FORMULARY[int(m.medicine[d])].generic_name in BANNED_ONLINE
         and FORMULARY[int(m.medicine[d])].retail
+        and m.drug_free[d]
     ]
     for _ in range(cases):
         drug = desk.pick(banned)
