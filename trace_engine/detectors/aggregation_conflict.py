@@ -39,7 +39,7 @@ _REASON_ZH = np.array(
     [
         "此前已由其他企业装入该包装且未见拆箱记录，现又装入另一包装",
         "该上级包装已流向其他企业且未见拆箱记录，本企业从未取得过该包装或其上级包装",
-        "与该上级包装出现在同一单据中",
+        "与该上级包装一并出现在同一单据中",
     ]
 )
 _REASON_EN = np.array(
@@ -79,13 +79,13 @@ class AggregationConflict(Detector[Parameters]):
     )
     parameters: ClassVar[type[Parameters]] = Parameters
     sentence_zh: ClassVar[str] = (
-        "{subject}于{time}上传的{drug}（批号{batch_no}）{packs_zh}的关联关系矛盾：上级包装{parent_code}，"
-        "{reason_zh}。流转路径：{path}。"
+        "{subject}于{time}上传的{drug}（批号{batch_no}）{packs_zh}与其上级包装{parent_code}"
+        "的关联关系矛盾：{reason_zh}。流转路径：{path}。"
     )
     sentence_en: ClassVar[str] = (
-        "{subject} recorded {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code} "
-        "({time}), against what is known of packing: of the parent {parent_code}, {reason_en}. "
-        "Path: {path}."
+        "{subject} recorded {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code} ("
+        "{time}), which contradicts the packing in the parent {parent_code}: {reason_en}. Path: "
+        "{path}."
     )
 
     def judge(self, data: Slice, parameters: Parameters) -> Verdict:

@@ -61,14 +61,14 @@ class CrossRegionResale(Detector[CrossRegionResaleParameters]):
         "全国性企业内部调拨（203/104、同一集团）不算易手；退货抵消其跨省次数；省份不明的一方不计。"
     )
     parameters = CrossRegionResaleParameters
-    sentence_zh = (
-        "{subject}将{drug}（批号{batch_no}）{packs_zh}跨省售予{counterparty}，"
-        "该批包装已{observed:.0f}次跨省易手（限值{threshold:.0f}次）。流转路径：{path}。"
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}将{drug}（批号{batch_no}）{packs_zh}跨省售予{counterparty}，该批包装已"
+        "{observed:.0f}次跨省易手（限值{threshold:.0f}次）。流转路径：{path}。"
     )
-    sentence_en = (
-        "{subject} sold {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, across "
-        "a province border to {counterparty}: {observed:.0f} crossings so far, limit "
-        "{threshold:.0f}. Path: {path}."
+    sentence_en: ClassVar[str] = (
+        "On {date} {subject} sold {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code "
+        "{code}, across a province border to {counterparty}: {observed:.0f} crossings so far, "
+        "limit {threshold:.0f}. Path: {path}."
     )
 
     def judge(self, data: Slice, parameters: CrossRegionResaleParameters) -> Verdict:

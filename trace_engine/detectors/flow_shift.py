@@ -212,13 +212,15 @@ class FlowShift(KeyedDetector[FlowShiftParameters]):
     )
     parameters: ClassVar[type[Parameters]] = FlowShiftParameters
     sentence_zh: ClassVar[str] = (
-        "{subject}于{month}发往各省的分布与此前三个月明显不同（JS散度{observed:.2f}，阈值{threshold:.2f}）："
-        "发往{province_zh}的比例由{before:.0f}%升至{after:.0f}%，首批为{drug}（批号{batch_no}）。"
+        "{subject}于{month}发往各省的分布与此前三个月明显不同（分布差异度{observed:.2f}，判定线"
+        "{threshold:.2f}）：发往{province_zh}的比例由{before:.0f}%升至{after:.0f}%，首批为{drug}（批号"
+        "{batch_no}）。"
     )
     sentence_en: ClassVar[str] = (
-        "In {month} the goods of {subject} went to other provinces than in the three months before "
-        "(Jensen-Shannon divergence {observed:.2f}, limit {threshold:.2f}): {province_zh} rose from "
-        "{before:.0f} % to {after:.0f} %, beginning with {drug} (batch {batch_no})."
+        "In {month} the goods of {subject} went to other provinces than in the three months "
+        "before (divergence of the two distributions {observed:.2f}, limit {threshold:.2f}): "
+        "{province_zh} rose from {before:.0f} % to {after:.0f} %, beginning with {drug} (batch "
+        "{batch_no})."
     )
 
     def select(self, data: Slice, parameters: FlowShiftParameters) -> tuple[Rows, Verdict]:

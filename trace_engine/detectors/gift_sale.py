@@ -56,8 +56,10 @@ Int64 = npt.NDArray[np.int64]
 _GIVEN, _FREE, _HABIT = 0, 1, 2
 _RETAIL_SALE = int(EventKind.RETAIL_SALE)
 _NEW_SALE, _GIFT, _DAY = np.uint32(NEW_SALE), np.uint8(GIFT), np.int64(DAY)
-_PROBLEM_ZH = np.array(["标记为赠品", "售价为0元（该店平时均有售价）"])
-_PROBLEM_EN = np.array(["marked as a gift", "at a price of 0, as this shop never does otherwise"])
+_PROBLEM_ZH = np.array(["标记为赠品", "售价为0元（该店平时大多有售价）"])
+_PROBLEM_EN = np.array(
+    ["marked as a gift", "at a price of 0, where this shop usually states prices"]
+)
 
 
 @kernel

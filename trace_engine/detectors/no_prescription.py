@@ -48,14 +48,14 @@ class NoPrescription(MissingStatement):
     )
     severity: ClassVar[tuple[float, float]] = (0.5, 0.7)
     sentence_zh: ClassVar[str] = (
-        "{subject}至{date}的{window_days}天内{channel_zh}销售处方药{observed:.0f}单未记录处方"
-        "（按同一渠道平时的缺失比例，预计{threshold:.1f}单），其中{date}有{drug}（批号{batch_no}）"
-        "追溯码{code_count}个。"
+        "{subject}至{date}的{window_days}天内{channel_zh}销售处方药，有{observed:.0f}单未记录处方（"
+        "按同一渠道平时的缺失比例，预计仅{threshold:.2f}单），其中{date}有{drug}（批号{batch_no}）追溯码"
+        "{code_count}个。"
     )
     sentence_en: ClassVar[str] = (
-        "In the {window_days} days to {date} {subject} sold prescription drugs {channel_en} without "
-        "a prescription on record in {observed:.0f} purchases ({threshold:.1f} expected from the "
-        "usual gaps), on {date} {code_count} code(s) of {drug} (batch {batch_no})."
+        "In the {window_days} days to {date} {subject} sold prescription drugs {channel_en} "
+        "without a prescription on record in {observed:.0f} purchases ({threshold:.2f} expected "
+        "from the usual gaps), on {date} {code_count} code(s) of {drug} (batch {batch_no})."
     )
 
     def _sales(self, data: Slice) -> tuple[Int64, npt.NDArray[np.bool_], dict[str, int]]:

@@ -42,13 +42,14 @@ class OwnershipCycle(Detector[Parameters]):
     false_positives_zh: ClassVar[str] = (
         "退货（202、103、237、116）使所有权回退，不算易手；退货后再售给同一买方不算回流。"
     )
-    sentence_zh = (
-        "{subject}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，"
-        "而{counterparty}此前曾拥有这些包装且其间没有退货记录。流转路径：{path}。"
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，而{counterparty}"
+        "此前曾拥有这些包装，其间没有退货记录。流转路径：{path}。"
     )
-    sentence_en = (
-        "{subject} sold {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, to "
-        "{counterparty}, which had owned them before, with no return between. Path: {path}."
+    sentence_en: ClassVar[str] = (
+        "On {date} {subject} sold {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code "
+        "{code}, to {counterparty}, which had owned them before, with no return between. Path: "
+        "{path}."
     )
 
     def judge(self, data: Slice, parameters: Parameters) -> Verdict:

@@ -66,15 +66,14 @@ class RapidTurnover(Detector[RapidTurnoverParameters]):
     )
     false_positives_zh: ClassVar[str] = "批发集散环节：须连续多次快速易手，退货使其中断。"
     parameters = RapidTurnoverParameters
-    sentence_zh = (
-        "{drug}（批号{batch_no}）{packs_zh}连续{observed:.0f}次快速易手，"
-        "每次间隔不超过{hours:g}小时（限值{threshold:.0f}次），最近一次由{subject}售予"
-        "{counterparty}。流转路径：{path}。"
+    sentence_zh: ClassVar[str] = (
+        "{drug}（批号{batch_no}）{packs_zh}连续{observed:.0f}次快速易手，每次间隔不超过{hours:g}小时（"
+        "限值{threshold:.0f}次），最近一次于{time}由{subject}售予{counterparty}。流转路径：{path}。"
     )
-    sentence_en = (
+    sentence_en: ClassVar[str] = (
         "{code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, changed owner "
         "{observed:.0f} times in a row within {hours:g} hours of the time before (limit "
-        "{threshold:.0f}), last from {subject} to {counterparty}. Path: {path}."
+        "{threshold:.0f}), last from {subject} to {counterparty} at {time}. Path: {path}."
     )
 
     def judge(self, data: Slice, parameters: RapidTurnoverParameters) -> Verdict:

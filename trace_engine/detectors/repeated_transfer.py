@@ -71,14 +71,14 @@ class RepeatedTransfer(Detector[RepeatedTransferParameters]):
         "退货抵消其易手次数；集团内部调拨（203/104）不算易手；一次发货及其收货算一次。"
     )
     parameters = RepeatedTransferParameters
-    sentence_zh = (
-        "{subject}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，"
-        "至此已易手{observed:.0f}次，达到{threshold:.0f}次的限值。流转路径：{path}。"
+    sentence_zh: ClassVar[str] = (
+        "{subject}于{date}将{drug}（批号{batch_no}）{packs_zh}售予{counterparty}，至此已易手"
+        "{observed:.0f}次，达到{threshold:.0f}次的限值。流转路径：{path}。"
     )
-    sentence_en = (
-        "{subject} passed {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, to "
-        "{counterparty}: by then {observed:.0f} changes of owner, limit {threshold:.0f}. "
-        "Path: {path}."
+    sentence_en: ClassVar[str] = (
+        "On {date} {subject} passed {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code "
+        "{code}, to {counterparty}: by then {observed:.0f} changes of owner, limit "
+        "{threshold:.0f}. Path: {path}."
     )
 
     def judge(self, data: Slice, parameters: RepeatedTransferParameters) -> Verdict:

@@ -46,14 +46,14 @@ class ReverseFlow(Detector[Parameters]):
     false_positives_zh: ClassVar[str] = (
         "退回供货方（202/103）、调拨（203/104）以及同一登记集团内部的销售不触发。"
     )
-    sentence_zh = (
-        "零售或使用环节单位{seller_party}持有的{drug}（批号{batch_no}）{packs_zh}"
-        "流向{counterparty}，既非退货，也不属同一集团内部流转。流转路径：{path}。"
+    sentence_zh: ClassVar[str] = (
+        "零售或使用环节单位{seller_party}持有的{drug}（批号{batch_no}）{packs_zh}于{date}流向"
+        "{counterparty}，既非退货，也不属同一集团内部流转。流转路径：{path}。"
     )
-    sentence_en = (
-        "{code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, went from the retail or "
-        "medical level ({seller_party}) to {counterparty}; it is no return and they are of no common "
-        "group. Path: {path}."
+    sentence_en: ClassVar[str] = (
+        "On {date} {code_count} pack(s) of {drug} (batch {batch_no}), e.g. code {code}, went "
+        "from the retail or medical level ({seller_party}) to {counterparty}; it is no return "
+        "and they are of no common group. Path: {path}."
     )
 
     def judge(self, data: Slice, parameters: Parameters) -> Verdict:

@@ -290,14 +290,14 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
 
     @staticmethod
     def _numbers(view: RegistryView, rows: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
-        """Return the approval number on record of each row, or 无."""
+        """Return the approval number on record of each row, or a dash."""
         distinct, inverse = np.unique(rows, return_inverse=True)
         table = view.registry.table("drugs")
         column = None
         if table is not None and "approval_no" in table.column_names:
             column = table.column("approval_no")
         texts = [
-            "无" if column is None or row < 0 else str(column[row].as_py() or "无")
+            "—" if column is None or row < 0 else str(column[row].as_py() or "—")
             for row in distinct.tolist()
         ]
         return np.array([*texts, ""], np.str_)[inverse]

@@ -73,13 +73,13 @@ class UnmatchedReceipt(Detector[UnmatchedReceiptParameters]):
         "数据起始阶段（收货前数据不足的不判定）；时钟误差（发货时间略晚于收货仍算相符）。"
     )
     parameters = UnmatchedReceiptParameters
-    sentence_zh = (
-        "{subject}单据{bill}登记从{counterparty}购进的{drug}（批号{batch_no}）中，有{code_count}个"
-        "包装（如{code}）没有该供货方对应的发货记录。"
+    sentence_zh: ClassVar[str] = (
+        "{subject}单据{bill}登记从{counterparty}购进的{drug}（批号{batch_no}）中，截至{date}有"
+        "{code_count}个包装（如{code}）没有该供货方对应的发货记录。"
     )
-    sentence_en = (
+    sentence_en: ClassVar[str] = (
         "Of {subject}'s bill {bill}, said to come from {counterparty}, {code_count} pack(s) of "
-        "{drug} (batch {batch_no}), e.g. {code}, have no shipment by that supplier."
+        "{drug} (batch {batch_no}), e.g. {code}, had by {date} no shipment by that supplier."
     )
 
     def judge(self, data: Slice, parameters: UnmatchedReceiptParameters) -> Verdict:

@@ -57,13 +57,13 @@ class UnmatchedShipment(Detector[UnmatchedShipmentParameters]):
     )
     false_positives_zh: ClassVar[str] = "补传的收货以业务时间为准；已退回的货物视为了结。"
     parameters = UnmatchedShipmentParameters
-    sentence_zh = (
-        "{subject}单据{bill}发往{counterparty}的{drug}（批号{batch_no}）中，有{code_count}个包装"
-        "（如{code}）超过{threshold:.0f}天没有收货记录。"
+    sentence_zh: ClassVar[str] = (
+        "{subject}单据{bill}发往{counterparty}的{drug}（批号{batch_no}）中，截至{date}有{code_count}"
+        "个包装（如{code}）超过{threshold:.0f}天没有收货记录。"
     )
-    sentence_en = (
+    sentence_en: ClassVar[str] = (
         "Of {subject}'s bill {bill} to {counterparty}, {code_count} pack(s) of {drug} (batch "
-        "{batch_no}), e.g. {code}, have no receipt after {threshold:.0f} days."
+        "{batch_no}), e.g. {code}, had by {date} no receipt after {threshold:.0f} days."
     )
 
     def judge(self, data: Slice, parameters: UnmatchedShipmentParameters) -> Verdict:
