@@ -142,7 +142,9 @@ def columns_page() -> str:
         "",
         "One row for one code in one bill or scan. Parquet, CSV and NDJSON with these names, or",
         "with the Chinese headers beside them, need no mapping. Names are compared without regard",
-        "to case and outer blanks; other columns are ignored and named.",
+        "to case and outer blanks; other columns are ignored and named. `contact_id`, `address_id`",
+        "and `buyer_device_id` are additions of this project: tracing systems do not carry them, order",
+        "systems do. 订单系统字段，为本项目所加。",
         "",
         *table("column", "type", "required", "unit", "meaning", "含义", "also read as"),
     ]
@@ -199,7 +201,9 @@ def registry_page() -> str:
         "",
         "A folder of CSV (UTF-8 or GB18030) or Parquet files, named as the headings below, each of",
         "them optional. What is missing is not guessed: rules that need it say how many events",
-        "they could not judge.",
+        "they could not judge. Entries that are wrong or doubtful (a region that does not exist, a",
+        "licence number that is malformed) stop nothing: `score` and the report count them and show",
+        "the first, the manifest up to 100, `Registry.problems` all.",
     ]
     for name, columns in SCHEMAS.items():
         lines += ["", f"## {name}", "", f"{REGISTRY_FILES[name]}: `{name}.csv` or `.parquet`.", ""]
