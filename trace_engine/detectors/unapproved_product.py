@@ -31,16 +31,22 @@ seller, day, drug, batch number and case are one finding. Severity: 0.7, 0.6, 0.
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from trace_engine.detectors._approvals import (
+    ALWAYS,
+    BAD,
+    GOOD,
+    NEVER,
+    NO_NUMBER,
+    OTHER_LICENCE,
+    Approvals,
+    approvals_of,
+)
 from trace_engine.detectors._shared import with_days
 from trace_engine.detectors.base import (
     Detector,
@@ -54,13 +60,10 @@ from trace_engine.detectors.base import (
 from trace_engine.events.batch import DAY, MISSING_DAY
 from trace_engine.events.kinds import Role
 from trace_engine.registry import RegistryView
-from trace_engine.registry.identifiers import check_approval
 
 Int64 = npt.NDArray[np.int64]
 Days = npt.NDArray[np.int32]
 
-_NO_NUMBER, _GOOD, _BAD, _OTHER_LICENCE = range(4)
-_ALWAYS, _NEVER = -(2**30), 2**30
 _FOREIGN, _MALFORMED, _LAPSED, _BEFORE = range(4)
 _SEVERITY = np.array([0.7, 0.6, 0.6, 0.5])
 _ZH = (
@@ -75,95 +78,6 @@ _EN = (
     "it was made {} day(s) after its approval had ended",
     "it was sold {} day(s) before its approval began",
 )
-_NUMBER_YEAR = re.compile(r"([0-9]{4})[0-9]{4}$")
-
-
-def foreign_gtin(text: str) -> bool:
-    """Return whether a drug identifier is a GTIN-14 given out in another country."""
-    if len(text) != 14 or not (text.isascii() and text.isdigit()):
-        return False
-    prefix = int(text[1:4])
-    home = 690 <= prefix <= 699
-    own = 20 <= prefix <= 29 or 40 <= prefix <= 49 or 200 <= prefix <= 299
-    return not (home or own or prefix >= 977 or prefix == 0)
-
-
-class _Approvals:
-    """What the drug registry says of approvals: arrays by its rows (the last entry: unknown)."""
-
-    def __init__(self, view: RegistryView) -> None:
-        self.view = view
-        table = view.registry.table("drugs")
-        n = 0 if table is None else int(table.num_rows)
-        numbers = self._texts(table, "approval_no", n)
-        exempt = view.row_classes() & view.class_mask("hospital_preparation", "tcm_granules")
-        status = [self._status(number) for number in numbers]
-        self.status = np.append(np.array(status, np.int8), np.int8(_NO_NUMBER))
-        self.status[np.append(exempt[:n] != 0, False)] = _OTHER_LICENCE
-        first = self._days(table, "valid_from", n, _ALWAYS)
-        last = self._days(table, "valid_to", n, _NEVER)
-        self._join_entries(self._texts(table, "drug_id", n), first, last)
-        years = [_NUMBER_YEAR.search(number) for number in numbers]
-        given = np.array([int(y[1]) if y else -1 for y in years], np.int64)
-        began = first.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
-        first[given != began] = _ALWAYS
-        self.first = np.append(first, np.int32(_ALWAYS))
-        self.last = np.append(last, np.int32(_NEVER))
-        self._foreign = np.zeros(0, np.bool_)
-
-    def foreign(self) -> npt.NDArray[np.bool_]:
-        """Return which drugs of the vocabulary are foreign GTINs; one entry more for -1."""
-        values = self.view.vocabulary.drugs.values
-        done = max(len(self._foreign) - 1, 0)
-        count = len(values)
-        if count > done or len(self._foreign) == 0:
-            new = np.array([foreign_gtin(text) for text in values[done:count]], np.bool_)
-            self._foreign = np.concatenate([self._foreign[:done], new, [False]])
-        return self._foreign
-
-    @staticmethod
-    def _texts(table: pa.Table | None, name: str, n: int) -> list[str]:
-        if table is None or name not in table.column_names:
-            return [""] * n
-        return [
-            re.sub(r"\s", "", unicodedata.normalize("NFKC", text or ""))
-            for text in table.column(name).to_pylist()
-        ]
-
-    @staticmethod
-    def _status(number: str) -> int:
-        if not number:
-            return _NO_NUMBER
-        return _GOOD if check_approval(number) else _BAD
-
-    @staticmethod
-    def _days(table: pa.Table | None, name: str, n: int, missing: int) -> Days:
-        if table is None or name not in table.column_names:
-            return np.full(n, missing, np.int32)
-        days = table.column(name).cast(pa.int32()).fill_null(missing).to_numpy()
-        return np.array(days, np.int32)
-
-    @staticmethod
-    def _join_entries(ids: list[str], first: Days, last: Days) -> None:
-        """Give all entries of one drug the first of their first days and the last of the last."""
-        if not ids:
-            return
-        _, group = np.unique(np.array(ids), return_inverse=True)
-        earliest = np.full(len(ids), _NEVER, np.int32)
-        latest = np.full(len(ids), _ALWAYS, np.int32)
-        np.minimum.at(earliest, group, first)
-        np.maximum.at(latest, group, last)
-        first[:], last[:] = earliest[group], latest[group]
-
-
-@lru_cache(maxsize=4)
-def _approvals(view: RegistryView) -> _Approvals:
-    return _Approvals(view)
-
-
-def foreign_drugs(view: RegistryView) -> npt.NDArray[np.bool_]:
-    """Return which drugs of the vocabulary are GTINs of another country; one entry more for -1."""
-    return _approvals(view).foreign()
 
 
 class UnapprovedProductParameters(Parameters, frozen=True, kw_only=True):
@@ -227,7 +141,7 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
             rows, drug, coded = rows[named], drug[named], coded[named]
         if not view.has("drugs"):
             return Verdict(skipped={"no_registry": len(rows)} if len(rows) else {})
-        approvals = _approvals(view)
+        approvals = approvals_of(view)
         entry = np.append(view.drug_row, np.int32(-1))
         by_drug = approvals.status[entry]  # by drug, to rule out nearly all rows in one look
         suspicious = self._suspicious(approvals, entry, by_drug)
@@ -237,16 +151,16 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
         status = approvals.status[row]
         told = np.where(coded[maybe] >= 0, coded[maybe], drug[maybe])
         foreign = approvals.foreign()[told] & (batch.code_problem[some] == 0)
-        foreign &= status == _NO_NUMBER
+        foreign &= status == NO_NUMBER
         day = batch.time[some] // DAY
         made = batch.production[some].astype(np.int64)
         late = np.where(made == MISSING_DAY, 0, made - approvals.last[row].astype(np.int64))
         early = approvals.first[row].astype(np.int64) - day
-        numbered = (status == _GOOD) | (status == _BAD)
+        numbered = (status == GOOD) | (status == BAD)
         case = np.select(
             [
                 foreign,
-                status == _BAD,
+                status == BAD,
                 numbered & (late > parameters.renewal_days),
                 numbered & (early > 0),
             ],
@@ -255,8 +169,8 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
         )
         skipped = {
             "unknown_drug": (row < 0) & ~foreign,
-            "no_approval_number": (row >= 0) & (status == _NO_NUMBER) & ~foreign,
-            "other_licence": status == _OTHER_LICENCE,
+            "no_approval_number": (row >= 0) & (status == NO_NUMBER) & ~foreign,
+            "other_licence": status == OTHER_LICENCE,
         }
         counts = {name: int(np.count_nonzero(which)) for name, which in skipped.items()}
         found = np.flatnonzero(case >= 0)
@@ -281,10 +195,10 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
         )
 
     @staticmethod
-    def _suspicious(approvals: _Approvals, entry: Days, by_drug: Any) -> npt.NDArray[np.bool_]:
+    def _suspicious(approvals: Approvals, entry: Days, by_drug: Any) -> npt.NDArray[np.bool_]:
         """Return, by drug (and for -1 at the end), which may be anything but plainly approved."""
-        suspicious: npt.NDArray[np.bool_] = by_drug != _GOOD
-        suspicious |= (approvals.first[entry] != _ALWAYS) | (approvals.last[entry] != _NEVER)
+        suspicious: npt.NDArray[np.bool_] = by_drug != GOOD
+        suspicious |= (approvals.first[entry] != ALWAYS) | (approvals.last[entry] != NEVER)
         suspicious[-1] = False
         return suspicious
 

@@ -26,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.detectors._approvals import foreign_drugs
 from trace_engine.detectors.base import (
     Detector,
     Evidence,
@@ -35,7 +36,6 @@ from trace_engine.detectors.base import (
     Verdict,
     hits_of,
 )
-from trace_engine.detectors.unapproved_product import foreign_drugs
 from trace_engine.events.batch import DRUG_DECLARED
 from trace_engine.events.kinds import EventKind
 
