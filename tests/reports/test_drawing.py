@@ -224,3 +224,18 @@ def test_the_last_case_is_one_of_flows_and_of_a_network_rule_if_there_is_one() -
     drawn = cases.build(last, {}, "zh").network
     assert drawn is not None
     assert [arrow.label for arrow in drawn.arrows] == ["01-01"] * 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3.0, "3"),
+        (1234.5, "1,234.50"),
+        (0.25, "0.25"),
+        (0.001, "0.001"),
+        (0.0, "0"),
+        (0.0049, "0.0049"),
+    ],
+)
+def test_small_limits_are_not_rounded_away(value: float, text: str) -> None:
+    assert cases.amount_text(value) == text

@@ -159,7 +159,9 @@ def choose(findings: pa.Table, sellers: pa.Table) -> list[dict[str, Any]]:
 
 def amount_text(value: float) -> str:
     """Return an observed value or threshold without needless digits."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+    if value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def build(row: Mapping[str, Any], names: Mapping[str, str], lang: str) -> Case:

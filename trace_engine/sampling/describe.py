@@ -54,9 +54,11 @@ def most_telling(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def _value(number: float | None, unit: str) -> str:
-    """Return a number as a sheet shows it, with its unit: ``24.4天``, ``1680 km/h``."""
+    """Return a number as a sheet shows it, with its unit: ``24.4天``, ``1680 km/h``, ``0.001``."""
     if number is None:
         return "-"
+    if 0 < abs(number) < 0.1:
+        return f"{number:.2g}{unit.rstrip()}"
     return f"{round(number, 2 if abs(number) < 1000 else 0):.9g}{unit.rstrip()}"
 
 
