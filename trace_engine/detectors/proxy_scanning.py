@@ -32,8 +32,9 @@ Order within a bill is that of scan times, never that of rows; equal times have 
 
 *Fires* when at least ``signals`` hold, and more than in any firing of X and i on the ``days`` - 1 days
 before. observed = signals, threshold = ``signals``. The events are those of X and i on D: the one with
-the smallest (time, event key) leads, up to 16 more in that order are related. Subject X; no
-counterparty. Severity 0.5, and 0.15 for each signal more than ``signals``.
+the smallest (time, event key) leads, up to 16 more in that order are related: first those of bills
+that bear one of the signals 2 to 4 by themselves and those sold as in 5, then the others. Subject X;
+no counterparty. Severity 0.5, and 0.15 for each signal more than ``signals``.
 """
 
 from __future__ import annotations
@@ -418,19 +419,35 @@ def _judge_day(
             }
         )
         events = earliest(today, mine)
-        seqs = today["seq"][events]
+        lead, others = int(events[0]), events[1:]
+        telling = _telling(today, others, is_scan, p)
+        others = np.concatenate([others[telling], others[~telling]])
         found.append(
             (
-                int(seqs[0]),
+                int(today["seq"][lead]),
                 int(who),
                 mask,
                 int(served[mine].max()),
                 len(times),
-                int(today["event_key"][events[0]]),
-                seqs[1 : 1 + RELATED],
+                int(today["event_key"][lead]),
+                today["seq"][others[:RELATED]],
             )
         )
     return found
+
+
+def _telling(
+    today: Rows, events: Int64, is_scan: npt.NDArray[np.bool_], p: ProxyScanningParameters
+) -> npt.NDArray[np.bool_]:
+    """Return which events show a signal by themselves or with the others of their bill."""
+    out: npt.NDArray[np.bool_] = today["quick"][events].copy()
+    bill = today["bill"][events]
+    for one in np.unique(bill):
+        mine = bill == one
+        scans = events[mine & is_scan[events]]
+        if _rhythm(_scan_times(today, scans), p):
+            out |= mine
+    return out
 
 
 def _count_of(instrument: Int64, ids: Int64, counts: Int64) -> Int64:
