@@ -12,6 +12,7 @@ import pytest
 
 import trace_engine.simulate.twins as planted_twins
 from tests.simulate.conftest import World, drug_of, read_csv
+from trace_engine.detectors.registry import detector_classes
 from trace_engine.simulate import simulate
 from trace_engine.simulate.planting import scheme_kinds, twin_kinds
 from trace_engine.simulate.plugins import gather
@@ -57,6 +58,12 @@ def test_every_scheme_and_every_twin_occurs(world: World) -> None:
         "before_production", "paper_journey", "two_places", "hospital", "four_owners",
     } <= variants  # fmt: skip
     assert len({b["kind"] for b in world.benign}) >= 17
+
+
+def test_a_market_of_some_size_leaves_nothing_out(tmp_path: Path) -> None:
+    summary = simulate(100_000, 17, tmp_path)
+    assert summary.cases_left_out == {}
+    assert set(summary.scheme_cases) == set(detector_classes())
 
 
 def test_small_markets_take_turns_by_seed(tmp_path: Path) -> None:
