@@ -13,19 +13,43 @@ from trace_engine.core.kernel import kernel
 
 
 @kernel
-def _pick(
-    values: npt.NDArray[np.int8], wanted: npt.NDArray[np.int64], out: npt.NDArray[np.int64]
-) -> int:
-    """Write the places of values that are ``wanted`` (1, else 0); ``out`` has room for one more."""
-    m = 0
+def _count(values: npt.NDArray[np.int8], counts: npt.NDArray[np.int64]) -> None:
     for i in range(values.shape[0]):
+        counts[values[i]] += 1
+
+
+def counts_of(values: npt.NDArray[np.int8], size: int) -> npt.NDArray[np.int64]:
+    """Return how often each number from 0 to ``size - 1`` occurs, shape ``(size,)``."""
+    counts = np.zeros(size, np.int64)
+    _count(values, counts)
+    return counts
+
+
+@kernel
+def _pick(
+    values: npt.NDArray[np.int8],
+    wanted: npt.NDArray[np.int64],
+    count: int,
+    out: npt.NDArray[np.int64],
+) -> None:
+    """Write the ``count`` places of values that are ``wanted`` (1, else 0)."""
+    m = 0
+    i = 0
+    while m < count:
         out[m] = i
         m += wanted[values[i]]
-    return m
+        i += 1
 
 
-def rows_with(values: npt.NDArray[np.int8], wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Return the places, ascending, whose small number (0 or more) is ``wanted``, by number."""
-    out = np.empty(len(values) + 1, np.int64)
-    m = _pick(values, wanted.astype(np.int64), out)
-    return out[:m].copy()
+def rows_with(
+    values: npt.NDArray[np.int8],
+    wanted: npt.NDArray[np.bool_],
+    counts: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Return the places, ascending, whose number is ``wanted`` (by number).
+
+    ``counts``: how often each number occurs, as :func:`counts_of` says.
+    """
+    out = np.empty(int(counts[wanted].sum()), np.int64)
+    _pick(values, wanted.astype(np.int64), len(out), out)
+    return out

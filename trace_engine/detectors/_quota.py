@@ -35,8 +35,8 @@ import numpy.typing as npt
 
 from trace_engine.core.signals import NEW_SALE
 from trace_engine.core.windows import DAY, RecentRows
-from trace_engine.detectors._shared import ROLE_OF, categories_of, has_role
-from trace_engine.detectors.base import Hits, Rows, Slice, Verdict
+from trace_engine.detectors._shared import categories_of
+from trace_engine.detectors.base import ROLE_OF, Hits, Rows, Slice, Verdict
 from trace_engine.events.batch import PRESCRIPTION, SPLIT_SALE
 from trace_engine.events.kinds import Role
 from trace_engine.policy.values import Quota
@@ -75,7 +75,7 @@ def restricted_rows(data: Slice, parts_of: Any, *, buyer_needed: bool) -> tuple[
     """
     batch = data.batch
     # Few events matter here: everything below works on those rows only.
-    rows = np.flatnonzero(has_role(batch, (Role.PERSON_SALE, Role.CONSUMER_RETURN, Role.VOID)))
+    rows = data.rows_of(Role.PERSON_SALE, Role.CONSUMER_RETURN, Role.VOID)
     role, drug = ROLE_OF[batch.kind[rows]], batch.drug[rows]
     new_sale = (role == int(Role.PERSON_SALE)) & (
         (data.custody.signal[rows] & np.uint32(NEW_SALE)) != 0

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
-from trace_engine.detectors.base import ROLE_OF, Slice
+from trace_engine.detectors.base import Slice
 from trace_engine.events.kinds import Role
 
 Int64 = npt.NDArray[np.int64]
@@ -28,27 +28,24 @@ def row_of(data: Slice, parties: npt.NDArray[np.int32]) -> Int64:
 
 @kernel
 def _pick(
-    role_of: npt.NDArray[np.int8],
+    trades: Int64,
+    acting: npt.NDArray[np.int32],
+    other: npt.NDArray[np.int32],
     flags: npt.NDArray[np.uint8],
-    kind: npt.NDArray[np.int8],
-    source: npt.NDArray[np.int32],
-    target: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int64],
-    counts: npt.NDArray[np.int64],
-) -> int:
-    """Write the trades of concerned parties; return how many. ``counts``: registered, others."""
-    m = 0
-    for i in range(len(kind)):
-        role = role_of[kind[i]]
-        if role != SHIP and role != RECEIVE and role != PERSON_SALE:
-            continue
-        giver, receiver = flags[source[i]], flags[target[i]]
-        acting = receiver if role == RECEIVE else giver
-        counts[0 if acting & REGISTERED else 1] += 1
-        if (giver | receiver) & CONCERNED:
-            rows[m] = i
-            m += 1
-    return m
+    rows: Int64,
+    m: int,
+) -> tuple[int, int]:
+    """Write the trades of concerned parties after ``m`` others; return how many, and registered acts.
+
+    Without a branch: rows are written over until one is kept.
+    """
+    registered = 0
+    for i in trades:
+        actor, partner = int(flags[acting[i]]), int(flags[other[i]])
+        registered += (actor >> 1) & 1
+        rows[m] = i
+        m += (actor | partner) & CONCERNED
+    return m, registered
 
 
 def trades_of(data: Slice, concerned: npt.NDArray[np.bool_]) -> tuple[Int64, int, int]:
@@ -58,11 +55,23 @@ def trades_of(data: Slice, concerned: npt.NDArray[np.bool_]) -> tuple[Int64, int
     shipment, a receipt or a sale to a person; who acts is the giver, of a receipt the receiver.
     """
     view, batch = data.registry, data.batch
-    # One entry more, for the party -1.
-    flags = np.zeros(len(view.party_row) + 1, np.uint8)
-    flags[:-1] = concerned[view.party_row] * np.uint8(CONCERNED)
-    flags[:-1] |= view.party_known * np.uint8(REGISTERED)
-    counts = np.zeros(2, np.int64)
+    flags = data.table(_registered)
+    if concerned.any():
+        flags = flags.copy()
+        flags[:-1] |= concerned[view.party_row]
+    total = registered = m = 0
     rows = np.empty(len(batch), np.int64)
-    m = _pick(ROLE_OF, flags, batch.kind, batch.source, batch.target, rows, counts)
-    return rows[:m].copy(), int(counts[0]), int(counts[1])
+    for role in TRADE:
+        trades = data.rows_of(role)
+        sides = (batch.source, batch.target)
+        acting, other = sides[::-1] if role == Role.RECEIVE else sides
+        m, known = _pick(trades, acting, other, flags, rows, m)
+        registered += known
+        total += len(trades)
+    return np.sort(rows[:m]), registered, total - registered
+
+
+def _registered(data: Slice) -> npt.NDArray[np.uint8]:
+    """Return the bit REGISTERED by party, and one entry more, for the party -1."""
+    known = data.registry.party_known
+    return np.append(known, False) * np.uint8(REGISTERED)

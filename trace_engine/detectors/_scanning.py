@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import kernel
 from trace_engine.detectors.base import ROLE_OF, Rows, Slice, State
 from trace_engine.events.batch import DAY, MINUTE, OPTIONAL_COLUMNS
 from trace_engine.events.kinds import Role
@@ -195,18 +194,3 @@ class LastDays:
         old = int(np.searchsorted(self.rows["day"], before))
         self._state[f"{self._name}_from"] = begin + old
         return self._between(begin, begin + old)
-
-
-@kernel
-def _count(kind: npt.NDArray[np.int8], wanted: Bools) -> int:
-    """Return how many events are of the kinds wanted."""
-    count = 0
-    for i in range(len(kind)):
-        if wanted[kind[i]]:
-            count += 1
-    return count
-
-
-def count_of(data: Slice, *roles: Role) -> int:
-    """Return how many events have any of ``roles``, where their rows are not needed."""
-    return _count(data.batch.kind, np.isin(ROLE_OF, [int(role) for role in roles]))

@@ -46,6 +46,7 @@ from trace_engine.core.histogram import (
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, pair
 from trace_engine.core.signals import NEW_SALE
+from trace_engine.detectors._shared import parties_of_type
 from trace_engine.detectors.base import (
     ROLE_OF,
     Evidence,
@@ -281,7 +282,7 @@ class AbnormalLowPrice(KeyedDetector[AbnormalLowPriceParameters]):
         """Return the sales to judge (see the module's definition)."""
         batch, view = data.batch, data.registry
         n = len(data)
-        medical = np.append(np.isin(view.party_type, [int(t) for t in MEDICAL_TYPES]), False)
+        medical = parties_of_type(data, MEDICAL_TYPES)
         index, channel = np.empty(n, np.int64), np.empty(n, np.int8)
         counts = np.zeros(1 + len(_REASONS), np.int64)
         m = _select(

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.picking import rows_with
+from trace_engine.core.picking import counts_of, rows_with
 from trace_engine.events.batch import OPTIONAL_COLUMNS
 from trace_engine.events.kinds import INFO, EventKind, Role
 
@@ -39,6 +39,14 @@ Int64 = npt.NDArray[np.int64]
 
 ROLE_OF: npt.NDArray[np.int8] = np.array([int(INFO[kind].role) for kind in EventKind], np.int8)
 """Role by kind, shape ``(number of kinds,)``."""
+
+
+def kinds_with(roles: Iterable[Role]) -> npt.NDArray[np.bool_]:
+    """Return which kinds have any of ``roles``, by kind."""
+    wanted = np.zeros(len(Role), np.bool_)
+    wanted[[int(role) for role in roles]] = True
+    found: npt.NDArray[np.bool_] = wanted[ROLE_OF]
+    return found
 
 
 class Family(StrEnum):
@@ -160,10 +168,14 @@ class Slice:
         wanted = frozenset(roles)
         found = self._rows.get(wanted)
         if found is None:
-            of_kind = np.isin(ROLE_OF, [int(role) for role in wanted])
-            found = rows_with(self.batch.kind, of_kind)
+            counts = self.shared(_kind_counts)
+            found = rows_with(self.batch.kind, kinds_with(wanted), counts)
             self._rows[wanted] = found
         return found
+
+    def count_of(self, *roles: Role) -> int:
+        """Return how many events have any of ``roles``, where their rows are not needed."""
+        return int(self.shared(_kind_counts)[kinds_with(roles)].sum())
 
     def shared(self, build: Callable[..., T], *also: Hashable) -> T:
         """Return ``build(slice, *also)``, made once for all who ask it of this slice."""
@@ -213,6 +225,11 @@ class Slice:
     def seq(self) -> Int64:
         """Log numbers of all rows, shape ``(n,)``."""
         return np.arange(self.seq_base, self.seq_base + len(self.batch), dtype=np.int64)
+
+
+def _kind_counts(data: Slice) -> Int64:
+    """Return how many events of each kind there are."""
+    return counts_of(data.batch.kind, len(ROLE_OF))
 
 
 class Detector(ABC, Generic[P]):

@@ -40,7 +40,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.detectors._scanning import (
-    count_of,
     days_in,
     names_instruments,
     optional,
@@ -172,7 +171,7 @@ class CopiedReceipt(KeyedDetector[CopiedReceiptParameters]):
         """Return single receipts with a scan time, and the shipments they answer."""
         batch = data.batch
         if not names_instruments(data):
-            total = count_of(data, Role.RECEIVE)
+            total = data.count_of(Role.RECEIVE)
             return self._columns(data, np.empty(0, np.int64)), Verdict(
                 skipped={"no_device": total} if total else {}
             )

@@ -42,7 +42,6 @@ from trace_engine.core.keys import KeySpace, extended, pair_all
 from trace_engine.detectors._scanning import (
     RELATED,
     LastDays,
-    count_of,
     days_in,
     earliest,
     names_instruments,
@@ -187,7 +186,7 @@ class DisjointBusiness(KeyedDetector[DisjointBusinessParameters]):
         batch, view = data.batch, data.registry
         nothing = np.empty(0, np.int64)
         if not view.has("enterprises") or not names_instruments(data):
-            total = count_of(data, Role.SHIP, Role.RECEIVE)
+            total = data.count_of(Role.SHIP, Role.RECEIVE)
             reason = "no_device" if view.has("enterprises") else "no_registry"
             return _dealings(data, nothing), Verdict(skipped={reason: total} if total else {})
         rows = data.rows_of(Role.SHIP, Role.RECEIVE)

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.detectors._scanning import RELATED, LastDays, days_in, related_of
+from trace_engine.detectors._shared import parties_of_type
 from trace_engine.detectors._trade import COLUMNS, bill_edges, trade_rows, trades
 from trace_engine.detectors.base import (
     Evidence,
@@ -115,7 +116,7 @@ class FanInCollection(KeyedDetector[FanInCollectionParameters]):
         """Return the bill edges whose giver is at the retail level."""
         view = data.registry
         # Of unknown type are taken too, to be counted.
-        looked_at = np.isin(view.party_type, [*_RETAIL_LEVEL, 0])
+        looked_at = parties_of_type(data, [*_RETAIL_LEVEL, 0])
         hops, (trade, no_drug, _) = trades(data, looked_at)
         kind = view.party_type[data.batch.source[hops]]
         unknown = int(np.count_nonzero(kind == 0))

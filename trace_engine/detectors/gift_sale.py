@@ -36,6 +36,7 @@ import numpy.typing as npt
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, extended
 from trace_engine.core.signals import NEW_SALE
+from trace_engine.detectors._shared import parties_of_type
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -189,7 +190,7 @@ class GiftSale(KeyedDetector[GiftSaleParameters]):
             batch.price,
             batch.source,
             batch.time,
-            np.isin(view.party_type, [int(t) for t in MEDICAL_TYPES]),
+            parties_of_type(data, MEDICAL_TYPES),
             np.full(parties, -1, np.int64),
             marked,
             free,

@@ -38,7 +38,6 @@ from trace_engine.core.keys import KeySpace, extended, pair_all
 from trace_engine.detectors._scanning import (
     RELATED,
     LastDays,
-    count_of,
     days_in,
     optional,
     related_of,
@@ -167,7 +166,7 @@ class IncompleteScanning(KeyedDetector[IncompleteScanningParameters]):
         batch = data.batch
         receivable = batch.optional.get("receivable")
         if receivable is None:
-            total = count_of(data, Role.RECEIVE)
+            total = data.count_of(Role.RECEIVE)
             nothing = np.empty(0, np.int64)
             return _summed(data, nothing, nothing.astype(np.int32)), Verdict(
                 skipped={"no_receivable": total} if total else {}

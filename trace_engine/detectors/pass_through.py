@@ -37,6 +37,7 @@ import numpy.typing as npt
 from trace_engine.core.kernel import kernel
 from trace_engine.detectors._places import apart_from_places
 from trace_engine.detectors._scanning import days_in, runs, taken
+from trace_engine.detectors._shared import parties_of_type
 from trace_engine.detectors._trade import summed
 from trace_engine.detectors.base import (
     Evidence,
@@ -165,7 +166,7 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
         abroad = abroad[:m].copy()
         abroad = abroad[apart_from_places(data, abroad, "city") >= 0]
         receipts = np.empty(len(booked), np.int64)
-        trading = ~np.isin(view.party_type, _RETAIL_LEVEL)
+        trading = ~parties_of_type(data, _RETAIL_LEVEL)
         m = _booked(booked, batch.target, batch.bill, batch.time, trading, receipts)
         receipts = receipts[:m].copy()
         passed, before = _passed(data, abroad, parameters)

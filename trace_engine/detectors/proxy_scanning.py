@@ -49,7 +49,6 @@ from trace_engine.detectors._scanning import (
     HANDLED,
     RELATED,
     LastDays,
-    count_of,
     days_in,
     earliest,
     names_instruments,
@@ -246,7 +245,7 @@ class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
         view = data.registry
         nothing = np.empty(0, np.int64)
         if not view.has("enterprises") or not names_instruments(data):
-            total = count_of(data, *HANDLED)
+            total = data.count_of(*HANDLED)
             reason = "no_device" if view.has("enterprises") else "no_registry"
             return self._columns(data, nothing, parameters), Verdict(
                 skipped={reason: total} if total else {}

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
-from trace_engine.detectors._rights import PERSON_SALE, RECEIVE, SHIP, TRADE, row_of
+from trace_engine.detectors._rights import RECEIVE, TRADE, row_of
 from trace_engine.detectors._shared import categories_of
 from trace_engine.detectors._standing import (
     advance_standing,
@@ -59,6 +59,7 @@ from trace_engine.detectors.base import (
 )
 from trace_engine.events.batch import DAY
 from trace_engine.events.kinds import Role
+from trace_engine.policy import Policy
 from trace_engine.registry.types import CLASS_ZH, EnterpriseType
 
 Int64 = npt.NDArray[np.int64]
@@ -93,7 +94,7 @@ _WHAT_EN = np.array(
     + ["traded a prescription or over-the-counter class beyond its scope",
        "sold to persons without a retail licence"]
 )  # fmt: skip
-_JUDGED, _UNREADABLE = 1, 2
+_JUDGED, _UNREADABLE = 14, 15  # places of bits after those of the classes
 _SEVERITY = np.array([0.7] * len(SPECIAL) + [0.4, 0.5])
 
 
@@ -194,10 +195,7 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
     @staticmethod
     def _by_manner(data: Slice) -> Int64:
         """Return sales to persons by those who may only trade with enterprises."""
-        view, batch = data.registry, data.batch
-        may_not = np.isin(view.party_type, _NO_RETAIL)
-        may_not &= ~view.licences.sells_retail[view.party_row]
-        may_not = np.append(may_not, False)  # for the party -1
+        batch, may_not = data.batch, data.table(_may_not_retail)
         sales = data.rows_of(Role.PERSON_SALE)
         sales = sales[may_not[batch.source[sales]]]
         found: Int64 = sales[batch.target[sales] < 0]
@@ -214,30 +212,19 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
         of = view.licences
         classes = _DrugClasses(data, parameters.settling_days)
         dispensing = view.class_mask(*DISPENSING)
-        distributor = np.isin(view.party_type, _DISTRIBUTORS)
-        party = view.party_row
         speaks = (of.scope & dispensing) != 0
-        lacking = ~of.scope & (
-            view.class_mask(*SPECIAL) | np.where(speaks, dispensing, np.uint64(0))
-        )
-        # One entry more in each, for the party -1.
-        standing = np.zeros(len(party) + 1, np.uint8)
-        standing[:-1] = np.where(of.scope_known[party], _JUDGED, _UNREADABLE) * distributor
-        lack = np.append(lacking[party], np.uint64(0))
-        rows, counts = np.empty(len(batch), np.int64), np.zeros(2, np.int64)
-        m = _candidates(
-            ROLE_OF,
-            batch.kind,
-            batch.source,
-            batch.target,
-            batch.drug,
-            np.bitwise_or.reduce(classes.mask, axis=0),
-            standing,
-            lack,
-            rows,
-            counts,
-        )
-        rows = rows[:m].copy()
+        standing = data.table(_standing_of_party)
+        rows, m = np.empty(len(batch), np.int64), 0
+        judged = unreadable = 0
+        for role in TRADE:
+            actor = batch.target if role == Role.RECEIVE else batch.source
+            trades = data.rows_of(role)
+            m, able, unable = _candidates(
+                trades, actor, batch.drug, classes.needed, standing, rows, m
+            )
+            judged += able
+            unreadable += unable
+        rows = np.sort(rows[:m])
         receipt = ROLE_OF[batch.kind[rows]] == RECEIVE
         row = row_of(data, np.where(receipt, batch.target[rows], batch.source[rows]))
         before = days_at_least(data, rows)[0] < of.scope_since[row]
@@ -253,7 +240,6 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
         breach = (held != 0) & ((held & of.scope[row]) == 0) & speaks[row]
         found.append((rows[breach], _DISPENSED))
         too_early = int(np.count_nonzero(before))
-        judged, unreadable = counts.tolist()
         skipped = {"scope_unknown": unreadable, "scope_before_change": too_early}
         return found, judged - too_early, skipped
 
@@ -300,38 +286,87 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
 
 @kernel
 def _candidates(
-    role_of: npt.NDArray[np.int8],
-    kind: npt.NDArray[np.int8],
-    source: npt.NDArray[np.int32],
-    target: npt.NDArray[np.int32],
+    trades: Int64,
+    actor: npt.NDArray[np.int32],
     drug: npt.NDArray[np.int32],
-    need: npt.NDArray[np.uint64],
-    standing: npt.NDArray[np.uint8],
-    lack: npt.NDArray[np.uint64],
+    needed: npt.NDArray[np.uint16],
+    standing: npt.NDArray[np.uint16],
     rows: Int64,
-    counts: Int64,
-) -> int:
-    """Write trades of a drug in a class that the scope of who acts lacks; return how many.
+    m: int,
+) -> tuple[int, int, int]:
+    """Write trades of a drug in a class that the scope of who acts lacks, after ``m`` others.
 
-    ``need`` by drug, ``standing`` and ``lack`` by party; ``counts``: judged, scope not understood.
+    ``needed`` by drug and ``standing`` by party: classes, as :func:`_short` says. Returns how many
+    rows there are, and how many trades were judged and not understood. Without a branch: rows are
+    written over until one is kept.
     """
-    m = 0
-    for i in range(len(kind)):
-        role = role_of[kind[i]]
-        if role == RECEIVE:
-            actor = target[i]
-        elif role == SHIP or role == PERSON_SALE:
-            actor = source[i]
-        else:
-            continue
-        if standing[actor] == _JUDGED:
-            counts[0] += 1
-            if need[drug[i]] & lack[actor]:
-                rows[m] = i
-                m += 1
-        elif standing[actor] == _UNREADABLE:
-            counts[1] += 1
-    return m
+    judged = unreadable = 0
+    for i in trades:
+        of_actor = standing[actor[i]]
+        judged += int(of_actor >> _JUDGED) & 1
+        unreadable += int(of_actor >> _UNREADABLE)
+        rows[m] = i
+        m += int((needed[drug[i]] & of_actor) != 0)
+    return m, judged, unreadable
+
+
+def _short(data: Slice, masks: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+    """Return masks of classes with a bit for each special and dispensing class, in their order."""
+    short = np.zeros(len(masks), np.uint16)
+    for place, name in enumerate((*SPECIAL, *DISPENSING)):
+        short |= np.where(masks & data.registry.class_mask(name), 1 << place, 0).astype(np.uint16)
+    return short
+
+
+def _standing_of_party(data: Slice) -> npt.NDArray[np.uint16]:
+    """Return, by party, the classes that the scope lacks and the bits _JUDGED and _UNREADABLE.
+
+    One entry more, for the party -1; nothing is lacking where a scope is not judged.
+    """
+    view = data.registry
+    of, party = view.licences, view.party_row
+    dispensing = view.class_mask(*DISPENSING)
+    speaks = (of.scope & dispensing) != 0
+    lacking = ~of.scope & (view.class_mask(*SPECIAL) | np.where(speaks, dispensing, np.uint64(0)))
+    lacks = _short(data, lacking) | np.uint16(1 << _JUDGED)
+    by_row = np.where(of.scope_known, lacks, np.uint16(1 << _UNREADABLE))
+    distributor = np.isin(view.party_type, _DISTRIBUTORS)
+    return np.append(np.where(distributor, by_row[party], np.uint16(0)), np.uint16(0))
+
+
+def _may_not_retail(data: Slice) -> Bools:
+    """Return, by party and for the party -1, who may trade with enterprises only."""
+    view = data.registry
+    may_not = np.isin(view.party_type, _NO_RETAIL)
+    may_not &= ~view.licences.sells_retail[view.party_row]
+    return np.append(may_not, False)
+
+
+def _first_day(policy: Policy, day: int) -> int:
+    """Return one day for all that have the policy of ``day``: when it began, or the day before."""
+    changes = policy.change_days()
+    number = policy.segment(day)
+    if number:
+        return changes[number - 1]
+    return changes[0] - 1 if changes else 0
+
+
+def _masks(data: Slice, _policy: Policy, now: int, then: int) -> npt.NDArray[np.uint64]:
+    """Return the special and dispensing classes by drug, with one entry more for the drug -1."""
+    view, categories = data.registry, categories_of(data)
+    insulin = categories.restricted("insulin", now)
+    mask = np.zeros(len(view.drug_row) + 1, np.uint64)
+    for name in SPECIAL:
+        member = categories.restricted(name, now) & categories.restricted(name, then)
+        if name == "anabolic_or_peptide":
+            member &= ~insulin
+        mask[:-1][member] |= view.class_mask(name)
+    mask[:-1] |= view.drug_classes & view.class_mask(*DISPENSING)
+    return mask
+
+
+def _short_masks(data: Slice, policy: Policy, now: int, then: int) -> npt.NDArray[np.uint16]:
+    return _short(data, data.table(_masks, policy, now, then))
 
 
 class _DrugClasses:
@@ -342,27 +377,17 @@ class _DrugClasses:
     """
 
     def __init__(self, data: Slice, settling_days: int) -> None:
-        view, policy = data.registry, data.policy
-        categories = categories_of(data)
+        policy = data.policy
         first = int(data.batch.time[0]) // DAY if len(data) else data.first_day
         self._first = min(first, data.first_day)
         days = np.arange(self._first, data.last_day + 1)
-        segments = np.array([policy.segment(int(day) - settling_days) for day in days])
-        _, begins, self._table_of = np.unique(segments, return_index=True, return_inverse=True)
-        insulin = categories.restricted("insulin", data.first_day)
-        tables = []
-        for day in days[begins].tolist():
-            # One entry more, for an event that names no drug (-1).
-            mask = np.zeros(len(view.drug_row) + 1, np.uint64)
-            for name in SPECIAL:
-                member = categories.restricted(name, data.first_day)
-                member = member & categories.restricted(name, day - settling_days)
-                if name == "anabolic_or_peptide":
-                    member &= ~insulin
-                mask[:-1][member] |= view.class_mask(name)
-            mask[:-1] |= view.drug_classes & view.class_mask(*DISPENSING)
-            tables.append(mask)
-        self.mask = np.stack(tables)
+        begins = [_first_day(policy, int(day) - settling_days) for day in days]
+        distinct, self._table_of = np.unique(begins, return_inverse=True)
+        now = _first_day(policy, data.first_day)
+        self.mask = np.stack([data.table(_masks, policy, now, then) for then in distinct.tolist()])
+        short = [data.table(_short_masks, policy, now, then) for then in distinct.tolist()]
+        # By drug: classes that it is in on some day.
+        self.needed = short[0] if len(short) == 1 else np.bitwise_or.reduce(short, axis=0)
 
     def of(self, drug: npt.NDArray[np.int32], time: Int64) -> npt.NDArray[np.uint64]:
         """Return the classes of drugs at a time, shape ``(m,)``."""

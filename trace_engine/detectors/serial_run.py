@@ -34,6 +34,7 @@ import numpy.typing as npt
 from trace_engine.core.kernel import kernel
 from trace_engine.core.signals import NEW_SALE
 from trace_engine.detectors._scanning import days_in, earliest, precise, single, taken, timed
+from trace_engine.detectors._shared import parties_of_type
 from trace_engine.detectors.base import (
     Evidence,
     Family,
@@ -131,9 +132,9 @@ class SerialRun(KeyedDetector[SerialRunParameters]):
 
     def select(self, data: Slice, parameters: SerialRunParameters) -> tuple[Rows, Verdict]:
         """Return the retail sales of packs with a serial, and the voids of their days."""
-        batch, view = data.batch, data.registry
+        batch = data.batch
         sales = data.rows_of(Role.PERSON_SALE)
-        medical = np.append(np.isin(view.party_type, [int(t) for t in MEDICAL_TYPES]), False)
+        medical = parties_of_type(data, MEDICAL_TYPES)
         rows, counts = np.empty(len(sales), np.int64), np.zeros(len(_REASONS), np.int64)
         m = _select(
             sales,

@@ -37,6 +37,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.kernel import kernel
 from trace_engine.detectors._approvals import (
     ALWAYS,
     BAD,
@@ -44,7 +45,6 @@ from trace_engine.detectors._approvals import (
     NEVER,
     NO_NUMBER,
     OTHER_LICENCE,
-    Approvals,
     approvals_of,
 )
 from trace_engine.detectors._shared import with_days
@@ -64,6 +64,9 @@ from trace_engine.registry import RegistryView
 Int64 = npt.NDArray[np.int64]
 Days = npt.NDArray[np.int32]
 
+# Classes of events that need no closer look, and of those that do.
+_JUDGED, _UNKNOWN, _NUMBERLESS, _ELSE_LICENSED, _CLOSER = range(5)
+_CLASSES = 5
 _FOREIGN, _MALFORMED, _LAPSED, _BEFORE = range(4)
 _SEVERITY = np.array([0.7, 0.6, 0.6, 0.5])
 _ZH = (
@@ -78,6 +81,57 @@ _EN = (
     "it was made {} day(s) after its approval had ended",
     "it was sold {} day(s) before its approval began",
 )
+
+
+@kernel
+def _sort_out(
+    rows: Int64,
+    source: Days,
+    drug: Days,
+    code_drug: Days,
+    drug_row: Days,
+    classes: npt.NDArray[np.int8],
+    foreign: npt.NDArray[np.bool_],
+    some: Int64,
+    clear: Int64,
+) -> int:
+    """Write the events that need a closer look; return how many. ``clear``: others, by class.
+
+    ``classes`` by row of ``drugs``, ``foreign`` by drug (both with an entry for -1 at the end).
+    """
+    m = 0
+    for i in rows:
+        stated, coded = drug[i], code_drug[i]
+        if source[i] < 0 or (stated < 0 and coded < 0):
+            continue
+        entry = np.int64(-1) if stated < 0 else np.int64(drug_row[stated])
+        if entry < 0 and coded >= 0:
+            entry = np.int64(drug_row[coded])
+        found = classes[entry]
+        if found == _CLOSER or foreign[coded if coded >= 0 else stated]:
+            some[m] = i
+            m += 1
+        else:
+            clear[found] += 1
+    return m
+
+
+def _classes(data: Slice) -> npt.NDArray[np.int8]:
+    """Return, by row of ``drugs``, what follows for drugs that are no foreign GTIN (last: unknown)."""
+    approvals = approvals_of(data.registry)
+    status = approvals.status
+    dated = (approvals.first != ALWAYS) | (approvals.last != NEVER)
+    classes = np.select(
+        [
+            (status == BAD) | ((status == GOOD) & dated),
+            status == NO_NUMBER,
+            status == OTHER_LICENCE,
+        ],
+        [_CLOSER, _NUMBERLESS, _ELSE_LICENSED],
+        _JUDGED,
+    ).astype(np.int8)
+    classes[-1] = _UNKNOWN
+    return classes
 
 
 class UnapprovedProductParameters(Parameters, frozen=True, kw_only=True):
@@ -135,21 +189,29 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
         """Judge what was shipped and sold in a slice."""
         batch, view = data.batch, data.registry
         rows = data.rows_of(Role.SHIP, Role.PERSON_SALE)
-        drug, coded = batch.drug[rows], batch.code_drug[rows]
-        named = (batch.source[rows] >= 0) & ((drug >= 0) | (coded >= 0))
-        if not named.all():
-            rows, drug, coded = rows[named], drug[named], coded[named]
         if not view.has("drugs"):
-            return Verdict(skipped={"no_registry": len(rows)} if len(rows) else {})
+            named = (batch.drug[rows] >= 0) | (batch.code_drug[rows] >= 0)
+            total = int(np.count_nonzero(named & (batch.source[rows] >= 0)))
+            return Verdict(skipped={"no_registry": total} if total else {})
         approvals = approvals_of(view)
+        some, clear = np.empty(len(rows), np.int64), np.zeros(_CLASSES, np.int64)
+        m = _sort_out(
+            rows,
+            batch.source,
+            batch.drug,
+            batch.code_drug,
+            view.drug_row,
+            data.table(_classes),
+            approvals.foreign(),
+            some,
+            clear,
+        )
+        some = some[:m].copy()
+        drug, coded = batch.drug[some], batch.code_drug[some]
         entry = np.append(view.drug_row, np.int32(-1))
-        by_drug = approvals.status[entry]  # by drug, to rule out nearly all rows in one look
-        suspicious = self._suspicious(approvals, entry, by_drug)
-        maybe = np.flatnonzero(suspicious[drug] | suspicious[coded])
-        some = rows[maybe]
-        row = np.where(entry[drug[maybe]] >= 0, entry[drug[maybe]], entry[coded[maybe]])
+        row = np.where(entry[drug] >= 0, entry[drug], entry[coded])
         status = approvals.status[row]
-        told = np.where(coded[maybe] >= 0, coded[maybe], drug[maybe])
+        told = np.where(coded >= 0, coded, drug)
         foreign = approvals.foreign()[told] & (batch.code_problem[some] == 0)
         foreign &= status == NO_NUMBER
         day = batch.time[some] // DAY
@@ -172,7 +234,10 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
             "no_approval_number": (row >= 0) & (status == NO_NUMBER) & ~foreign,
             "other_licence": status == OTHER_LICENCE,
         }
-        counts = {name: int(np.count_nonzero(which)) for name, which in skipped.items()}
+        counts = {
+            name: int(np.count_nonzero(which) + clear[number])
+            for number, (name, which) in enumerate(skipped.items(), _UNKNOWN)
+        }
         found = np.flatnonzero(case >= 0)
         case = case[found]
         days = np.where(case == _LAPSED, late[found], early[found])
@@ -190,17 +255,9 @@ class UnapprovedProduct(Detector[UnapprovedProductParameters]):
                     "approval": self._numbers(view, row[found]),
                 },
             ),
-            judged=len(rows) - sum(counts.values()),
+            judged=len(some) + int(clear.sum()) - sum(counts.values()),
             skipped={name: count for name, count in counts.items() if count},
         )
-
-    @staticmethod
-    def _suspicious(approvals: Approvals, entry: Days, by_drug: Any) -> npt.NDArray[np.bool_]:
-        """Return, by drug (and for -1 at the end), which may be anything but plainly approved."""
-        suspicious: npt.NDArray[np.bool_] = by_drug != GOOD
-        suspicious |= (approvals.first[entry] != ALWAYS) | (approvals.last[entry] != NEVER)
-        suspicious[-1] = False
-        return suspicious
 
     @staticmethod
     def _numbers(view: RegistryView, rows: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
