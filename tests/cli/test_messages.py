@@ -137,8 +137,19 @@ def test_library_errors_are_known_by_name() -> None:
     from trace_engine.readers import InputError
     from trace_engine.registry import RegistryError
     from trace_engine.reports.errors import ConservationError, OutputError
+    from trace_engine.store.checkpoint import CheckpointError
+    from trace_engine.tracing.errors import TraceError
 
-    kinds = {PolicyError, TruthError, InputError, RegistryError, ConservationError, OutputError}
+    kinds = {
+        PolicyError,
+        TruthError,
+        InputError,
+        RegistryError,
+        ConservationError,
+        OutputError,
+        TraceError,
+        CheckpointError,
+    }
     assert {kind.__name__ for kind in kinds} == errors.EXPECTED_NAMES
     assert errors.is_expected(InputError("x"))
     assert not errors.is_expected(ValueError("x"))

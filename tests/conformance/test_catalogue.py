@@ -73,6 +73,8 @@ def beyond(schema: dict[str, Any]) -> list[Any]:
     if "enum" in schema:
         return ["no such level"]
     out: list[Any] = ["text"]
+    if schema.get("type") == "array":
+        return [*out, [1]]
     for side, step in (("inimum", -1), ("aximum", 1)):
         bound = "m" + side
         exclusive = f"exclusiveM{side}"

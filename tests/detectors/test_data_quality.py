@@ -99,7 +99,7 @@ def test_time_disorder_allows_skew_and_the_whole_day(world):
     assert verdict.skipped == {"no_record_time": 1}
     hits = verdict.hits
     cases = {int(k) - 7000: i for i, k in enumerate(data.batch.event_key[hits.seq])}
-    assert hits.observed[cases[1]] == pytest.approx(-11 / 1440)
+    assert hits.observed[cases[1]] == pytest.approx(11 / 1440)
     assert hits.severity[cases[1]] == 0.5
     assert hits.observed[cases[7]] == pytest.approx(7 + 1 / 1440)
     assert hits.severity[cases[7]] == pytest.approx(0.2, abs=0.001)
