@@ -333,7 +333,10 @@ def _hits(found: list[_Found], parameters: RelatedPartyRingParameters) -> Hits:
 
     def words(place: int, joint: str) -> npt.NDArray[Any]:
         return np.array(
-            [joint.join(str(link[place]) for link in _LINKS if link[1] & one.links) for one in found]
+            [
+                joint.join(str(link[place]) for link in _LINKS if link[1] & one.links)
+                for one in found
+            ]
         )
 
     return Hits(
