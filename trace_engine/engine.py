@@ -315,7 +315,10 @@ class Engine:
         for start, stop in pairwise(bounds):
             part = {column: values[start:stop] for column, values in rows.items()}
             parameters = self.parameters(detector, int(days[start]))
-            found = detector.advance(part, self.states[name], parameters, int(days[stop - 1]))
+            last = int(days[stop - 1])
+            if stop == len(days) and self.clock_day is not None:
+                last = max(last, self.clock_day)  # months may have ended since the last row
+            found = detector.advance(part, self.states[name], parameters, last)
             if found is not None and len(found):
                 hits.append((name, found))
         return hits
