@@ -160,7 +160,7 @@ def test_two_threads(whole: pa.Table, registry: Registry) -> None:
     same(findings_of(everything(), registry, threads=2), whole)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 def test_shuffled(whole: pa.Table, registry: Registry, seed: int) -> None:
     same(shuffled(everything(), registry, seed), whole)
 
@@ -174,7 +174,7 @@ def test_streamed(whole: pa.Table, registry: Registry, size: int) -> None:
     same(streamed(everything(), registry, size), whole)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
 def test_saved_and_loaded(
     whole: pa.Table, registry: Registry, tmp_path: Path, share: float
 ) -> None:
