@@ -1,0 +1,284 @@
+"""Who may do what: API keys, roles, and the dependency that asks for them.
+
+A key is ``te_<id>_<secret>``: the id (12 hex digits) names the row, the secret is 256 random bits
+as base64url, shown once. Only HMAC-SHA-256 of the secret under the key's own salt is stored; with
+256 random bits there is nothing that a slow hash would protect. An unknown id is compared too, with
+a salt of no key, so that time says nothing of what exists.
+
+Without any key the service is *open*: everybody is admin. ``serve`` allows that on loopback only.
+Keys may be added while it runs; the first one closes the door within ``CACHE_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Protocol
+
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from trace_engine.service.problems import Problem
+
+KEY_PREFIX = "te"
+SECRET_BYTES = 32
+CACHE_SECONDS = 5.0  # a revoked key is refused at latest after this long
+USED_SECONDS = 60.0  # last use is written down at most this often
+MOST_CACHED = 4096
+
+
+class Role(StrEnum):
+    """What a key may be good for."""
+
+    INGEST = "ingest"  # send events
+    READ = "read"  # see findings, sellers, codes, the graph
+    OFFICER = "officer"  # read, and decide: plans, outcomes
+    ADMIN = "admin"  # everything, webhooks and closing days by hand too
+
+
+# What a role includes besides itself.
+INCLUDES = {
+    Role.INGEST: frozenset({Role.INGEST}),
+    Role.READ: frozenset({Role.READ}),
+    Role.OFFICER: frozenset({Role.OFFICER, Role.READ}),
+    Role.ADMIN: frozenset(Role),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request. ``key_id`` is empty where the service is open."""
+
+    key_id: str
+    name: str
+    roles: frozenset[Role]
+
+    def may(self, *roles: Role) -> bool:
+        """Return whether this caller has at least one of ``roles``, by inclusion."""
+        return any(role in INCLUDES[own] for own in self.roles for role in roles)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as stored. Times are aware and UTC."""
+
+    key_id: str
+    name: str
+    roles: tuple[str, ...]
+    salt: bytes
+    digest: bytes = field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class Keys(Protocol):
+    """What of the store of keys is used here."""
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        """Return one key, valid or not."""
+
+    def any(self) -> bool:
+        """Return whether there ever was a key; revoked and expired ones count."""
+
+    def used(self, key_id: str, at: datetime) -> None:
+        """Write down that a key was used."""
+
+
+OPEN = Caller("", "open", frozenset({Role.ADMIN}))
+_NOBODY = KeyRecord("", "", (), secrets.token_bytes(16), b"\0" * 32, datetime.fromtimestamp(0, UTC))
+
+
+def new_key(
+    name: str,
+    roles: frozenset[Role],
+    *,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> tuple[str, KeyRecord]:
+    """Return a new key's text, to be shown once, and the record to be stored."""
+    key_id = secrets.token_hex(6)
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    salt = secrets.token_bytes(16)
+    record = KeyRecord(
+        key_id, name, tuple(sorted(roles)), salt, _digest(salt, secret), now, expires_at
+    )
+    return f"{KEY_PREFIX}_{key_id}_{secret}", record
+
+
+def _digest(salt: bytes, secret: str) -> bytes:
+    return hmac.digest(salt, secret.encode(), "sha256")
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return (id, secret) of a key's text; two empty strings if it is none."""
+    parts = text.split("_", 2)
+    if len(parts) != 3 or parts[0] != KEY_PREFIX:
+        return "", ""
+    return parts[1], parts[2]
+
+
+class Doorkeeper:
+    """Checks keys against the store, remembering rows for :data:`CACHE_SECONDS`. Thread-safe."""
+
+    def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rows: dict[str, tuple[float, KeyRecord | None]] = {}
+        self._used: dict[str, float] = {}
+        self._closed = False
+        self._looked = -CACHE_SECONDS
+
+    def is_open(self) -> bool:
+        """Return whether no key exists, so that everybody is admin. Never turns back to open."""
+        now = self._clock()
+        if not self._closed and now - self._looked >= CACHE_SECONDS:
+            self._closed = self._keys.any()
+            self._looked = now
+        return not self._closed
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the service was open when last asked; never touches the store."""
+        return not self._closed
+
+    def is_fresh(self, text: str | None) -> bool:
+        """Return whether :meth:`check` of this text would not ask the store."""
+        now = self._clock()
+        if not self._closed and now - self._looked >= CACHE_SECONDS:
+            return False
+        if text is None or not self._closed:
+            return True
+        key_id, _ = _parts(text)
+        known = self._rows.get(key_id)
+        used = self._used.get(key_id, 0.0)
+        return known is not None and now - known[0] < CACHE_SECONDS and now - used < USED_SECONDS
+
+    def check(self, text: str | None) -> Caller | None:
+        """Return who holds the key ``text``; None if it is not valid, :data:`OPEN` if open."""
+        if self.is_open():
+            return OPEN
+        if text is None:
+            return None
+        key_id, secret = _parts(text)
+        record = self._row(key_id) if key_id else None
+        against = record or _NOBODY
+        right = hmac.compare_digest(_digest(against.salt, secret), against.digest)
+        if record is None or not right:
+            return None
+        now = self._clock()
+        if record.revoked_at is not None:
+            return None
+        if record.expires_at is not None and record.expires_at.timestamp() <= now:
+            return None
+        self._note_use(key_id, now)
+        return Caller(key_id, record.name, frozenset(Role(role) for role in record.roles))
+
+    def _row(self, key_id: str) -> KeyRecord | None:
+        now = self._clock()
+        known = self._rows.get(key_id)
+        if known is not None and now - known[0] < CACHE_SECONDS:
+            return known[1]
+        record = self._keys.get(key_id)
+        with self._lock:
+            if len(self._rows) >= MOST_CACHED:
+                self._rows.clear()
+            self._rows[key_id] = (now, record)
+        return record
+
+    def _note_use(self, key_id: str, now: float) -> None:
+        with self._lock:
+            if now - self._used.get(key_id, 0.0) < USED_SECONDS:
+                return
+            self._used[key_id] = now
+        self._keys.used(key_id, datetime.fromtimestamp(now, UTC))
+
+
+def key_in(request: Request) -> str | None:
+    """Return the key that a request carries, or None.
+
+    ``Authorization: Bearer``, else ``X-API-Key``; for GET and HEAD also ``Authorization: Basic``
+    with the key as password, so that a browser can show pages. Browsers add Basic to requests that
+    other sites cause, which is why it never counts for requests that change something.
+    """
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer" and value:
+        return value
+    if scheme.lower() == "basic" and request.method in ("GET", "HEAD"):
+        try:
+            decoded = base64.b64decode(value, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            return value
+        return decoded.partition(":")[2]
+    return request.headers.get("x-api-key") or None
+
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="Bearer", description="te_...: a key of trace-engine keys add"
+)
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="X-API-Key")
+# Named by the dependency for the OpenAPI alone; `key_in` reads the headers itself.
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+_Header = Annotated[str | None, Security(_header)]
+
+
+async def identify(request: Request) -> Caller | None:
+    """Return who makes ``request``, or None; kept with the request for the log."""
+    text = key_in(request)
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    if doorkeeper.is_fresh(text):
+        caller = doorkeeper.check(text)
+    else:
+        caller = await run_in_threadpool(doorkeeper.check, text)
+    if caller is not None:
+        request.scope.setdefault("state", {})["caller"] = caller
+    return caller
+
+
+def unauthenticated() -> Problem:
+    """Return the answer to a request without a valid key."""
+    return Problem(
+        401, "unauthenticated", headers={"WWW-Authenticate": 'Bearer realm="trace-engine"'}
+    )
+
+
+def require(*roles: Role) -> Callable[..., Awaitable[Caller]]:
+    """Return a FastAPI dependency that gives the :class:`Caller` if it has one of ``roles``.
+
+    ``Depends(require(Role.READ))``. Answers 401 without a valid key, 403 without the role, 429 when
+    the key (or the address, for wrong keys) asks too often.
+    """
+    wanted = roles or (Role.ADMIN,)
+
+    async def dependency(
+        request: Request,
+        _b: _Bearer = None,
+        _h: _Header = None,
+    ) -> Caller:
+        limiter: Any = request.app.state.limiter
+        limiter.before(request)
+        caller = await identify(request)
+        if caller is None:
+            limiter.refused(request)
+            raise unauthenticated()
+        limiter.known(request, caller)
+        if not caller.may(*wanted):
+            needed = ", ".join(wanted)
+            raise Problem(403, "forbidden", detail=f"one of these roles is needed: {needed}")
+        return caller
+
+    return dependency

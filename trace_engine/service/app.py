@@ -1,0 +1,149 @@
+"""The app: routers of ``service/routes`` and of this package behind one gate.
+
+``create_app(host, settings)`` starts nothing: whoever calls it starts and closes the host. A router
+may bring a ``lifespan`` of its own (``APIRouter(lifespan=...)``) for what runs beside requests.
+
+Without keys the service answers only to the host names of this machine: a test client needs
+``base_url="http://127.0.0.1"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+import trace_engine
+from trace_engine.service import health, problems
+from trace_engine.service.access import Doorkeeper, Keys
+from trace_engine.service.audit import AuditTrail, Note
+from trace_engine.service.gate import Gate
+from trace_engine.service.limits import Limiter
+from trace_engine.service.metrics import Metrics
+from trace_engine.service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from trace_engine.service.host import EngineHost
+
+ROUTES = (
+    "events",
+    "findings",
+    "sellers",
+    "codes",
+    "graph",
+    "plans",
+    "outcomes",
+    "stream",
+    "webhooks",
+)
+OPENAPI_PATH = "/openapi.json"
+DESCRIPTION = """\
+Events of drug traceability in, findings out: which sellers to sample next, and why.
+
+药品追溯扫码数据的持续监测：事件送入，给出可疑线索、企业排名与抽检计划。
+
+Every error is a problem document (RFC 9457, `application/problem+json`).
+所有错误均为 RFC 9457 问题文档。
+"""
+
+
+def create_app(
+    host: EngineHost,
+    settings: ServiceSettings,
+    *,
+    keys: Keys | None = None,
+    audit: Callable[[list[Note]], None] | None = None,
+    routes: Sequence[str] = ROUTES,
+) -> FastAPI:
+    """Return the app that answers from ``host``.
+
+    ``keys`` and ``audit`` (where notes go) are those of the host's database unless given;
+    ``routes`` are the modules of ``service/routes`` to include.
+    """
+    trail = AuditTrail(audit or _audit_of(host))
+    metrics = Metrics(host)
+    doorkeeper = Doorkeeper(keys if keys is not None else _keys_of(host))
+    doorkeeper.is_open()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        trail.start()
+        try:
+            yield
+        finally:
+            app.state.stopping.set()
+            trail.close()
+
+    app = FastAPI(
+        title="trace-engine",
+        version=trace_engine.__version__,
+        summary="Finds suspicious drug sellers in traceability scans · 药品追溯可疑销售监测",
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=problems.PROBLEM_RESPONSES,
+        lifespan=lifespan,
+    )
+    app.state.host = host
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.doorkeeper = doorkeeper
+    app.state.limiter = Limiter(settings)
+    app.state.stopping = threading.Event()  # set when the app is asked to end: streams close
+    problems.install(app)
+    for name in routes:
+        module = f"trace_engine.service.routes.{name}"
+        if importlib.util.find_spec(module) is not None:
+            app.include_router(importlib.import_module(module).router)
+    app.include_router(health.router)
+    app.add_middleware(
+        Gate,
+        settings=settings,
+        metrics=metrics,
+        trail=trail,
+        doorkeeper=doorkeeper,
+    )
+    _document_problems(app)
+    return app
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Add the schema of problem documents, which no route names as a model, to the OpenAPI."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault(problems.SCHEMA_NAME, problems.ProblemDocument.model_json_schema())
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+class _NoKeys:
+    """A host without a database has no keys."""
+
+    def get(self, key_id: str) -> None:
+        return None
+
+    def any(self) -> bool:
+        return False
+
+    def used(self, key_id: str, at: object) -> None:
+        return None
+
+
+def _keys_of(host: EngineHost) -> Keys:
+    return _NoKeys()
+
+
+def _audit_of(host: EngineHost) -> Callable[[list[Note]], None]:
+    return lambda notes: None

@@ -1,0 +1,136 @@
+"""The way of audit notes from requests to the audit log: one writer thread, many notes a commit.
+
+A request that changes something is answered after its notes are on disk. Notes of what was only
+looked at are written in groups, within :data:`LINGER` seconds; while the log cannot be written,
+requests that would be noted are refused once :data:`MOST_QUEUED` notes wait, so that nobody looks
+at much that is not noted.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+LINGER = 0.25  # seconds that a note of a look may wait for others
+MOST_QUEUED = 10_000
+MOST_TOGETHER = 2_000
+_RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
+_log = logging.getLogger("trace_engine.service.audit")
+
+Note = dict[str, Any]  # at, key_id, name, address, request_id, action, subject, details
+
+
+class AuditFullError(Exception):
+    """The audit log could not be written for so long that no more notes are taken."""
+
+
+class _Entry(NamedTuple):
+    notes: Sequence[Note]
+    done: Future[None] | None
+
+
+class AuditTrail:
+    """Takes notes from any thread and gives them to ``add`` in order."""
+
+    def __init__(self, add: Callable[[list[Note]], None]) -> None:
+        self._add = add
+        self._queue: queue.Queue[_Entry | None] = queue.Queue(MOST_QUEUED)
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self.failures = 0  # tries that failed
+
+    def start(self) -> None:
+        """Start the writer."""
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Write what waits, then end the writer."""
+        if self._thread is None:
+            return
+        self._stop.set()
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            _log.error("notes for the audit log were lost", extra={"waiting": self._queue.qsize()})
+        self._thread = None
+
+    def put(self, notes: Sequence[Note], *, wait: bool) -> Future[None] | None:
+        """Queue ``notes``; with ``wait``, return a future that is done when they are on disk.
+
+        Raises :class:`AuditFullError` when too many wait.
+        """
+        done: Future[None] | None = Future() if wait else None
+        try:
+            self._queue.put_nowait(_Entry(notes, done))
+        except queue.Full:
+            raise AuditFullError from None
+        return done
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            first = self._queue.get()
+            if first is None:
+                return
+            entries = [first]
+            ending = self._gather(entries)
+            self._write(entries)
+
+    def _gather(self, entries: list[_Entry]) -> bool:
+        """Add what else waits to ``entries``; return whether the writer is to end."""
+        while len(entries) < MOST_TOGETHER:
+            urgent = self._stop.is_set() or any(entry.done is not None for entry in entries)
+            try:
+                entry = self._queue.get(block=not urgent, timeout=None if urgent else LINGER)
+            except queue.Empty:
+                return False
+            if entry is None:
+                return True
+            entries.append(entry)
+        return False
+
+    def _write(self, entries: list[_Entry]) -> None:
+        notes = [note for entry in entries for note in entry.notes]
+        tries = 0
+        while True:
+            try:
+                self._add(notes)
+                break
+            except Exception:  # a database out of reach comes back: notes are kept till then
+                self.failures += 1
+                _log.exception("the audit log cannot be written", extra={"notes": len(notes)})
+                pause = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
+                tries += 1
+                if self._stop.wait(pause) and tries > len(_RETRY_SECONDS):
+                    return
+        for entry in entries:
+            if entry.done is not None:
+                entry.done.set_result(None)
+
+
+def notes_of(state: dict[str, Any], address: str) -> list[Note]:
+    """Return the notes that a request's routes left in ``state``, made whole, and forget them."""
+    found = state.pop("audit", ())
+    if not found:
+        return []
+    caller = state.get("caller")
+    at = datetime.now(UTC)
+    return [
+        {
+            "at": at,
+            "key_id": caller.key_id if caller is not None else "",
+            "name": caller.name if caller is not None else "",
+            "address": address,
+            "request_id": state.get("request_id", ""),
+            "action": action,
+            "subject": subject,
+            "details": details,
+        }
+        for action, subject, details in found
+    ]

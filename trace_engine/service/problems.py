@@ -1,0 +1,297 @@
+"""Every error is a problem document (RFC 9457), in Chinese and English, and never a stack trace.
+
+``Problem`` is raised anywhere below a route; :func:`install` makes every other error of the
+framework one too. ``type`` is ``/problems/<kind>``, a page that says what the kind means. What a
+caller sent is never repeated in an answer by this module: it may hold personal numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "/problems/"
+MOST_ERRORS = 50  # of one request told back; more says nothing new
+_log = logging.getLogger("trace_engine.service")
+
+
+class Kind(NamedTuple):
+    """What a kind of problem means, for its page and for answers without own words."""
+
+    status: int
+    title: str
+    title_zh: str
+    about: str
+    about_zh: str
+
+
+KINDS: dict[str, Kind] = {
+    "bad-request": Kind(
+        400,
+        "The request cannot be understood",
+        "请求无法理解",
+        "The request is not well-formed HTTP or its body is not what its type says.",
+        "请求不是合法的 HTTP，或正文与所声明的类型不符。",
+    ),
+    "unauthenticated": Kind(
+        401,
+        "A valid key is needed",
+        "需要有效的密钥",
+        "Send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'. A key that is unknown, "
+        "expired or revoked gives the same answer.",
+        "请以 Authorization: Bearer 密钥 或 X-API-Key: 密钥 发送。未知、过期或已吊销的密钥回答相同。",
+    ),
+    "forbidden": Kind(
+        403,
+        "The key may not do this",
+        "该密钥无此权限",
+        "The key is valid but has none of the roles that this address asks for.",
+        "密钥有效，但没有此地址所要求的角色。",
+    ),
+    "not-found": Kind(
+        404, "Not found", "未找到", "There is nothing at this address.", "此地址没有内容。"
+    ),
+    "method-not-allowed": Kind(
+        405,
+        "Method not allowed",
+        "不支持该方法",
+        "The address exists, but not for this method; see the header Allow.",
+        "地址存在，但不支持该方法；可用方法见 Allow 头。",
+    ),
+    "not-acceptable": Kind(
+        406,
+        "Not available in that form",
+        "没有该格式",
+        "Nothing that the header Accept allows can be given.",
+        "无法给出 Accept 头所允许的格式。",
+    ),
+    "request-timeout": Kind(
+        408,
+        "The request came too slowly",
+        "请求到达过慢",
+        "The body did not arrive within the time allowed. Nothing of it was kept.",
+        "正文未在规定时间内到齐，未保存任何内容。",
+    ),
+    "conflict": Kind(
+        409,
+        "Conflicts with what is stored",
+        "与已存内容冲突",
+        "What is asked contradicts what is already stored under the same name.",
+        "所请求的内容与同名的已存内容矛盾。",
+    ),
+    "too-large": Kind(
+        413,
+        "The body is too large",
+        "正文过大",
+        "Send fewer events in one request. Nothing of it was kept.",
+        "请减少每次请求的事件数。未保存任何内容。",
+    ),
+    "address-too-long": Kind(
+        414,
+        "The address is too long",
+        "地址过长",
+        "The path and the query together are longer than allowed.",
+        "路径与查询参数的总长超过限制。",
+    ),
+    "unsupported-media-type": Kind(
+        415,
+        "This type of body is not taken",
+        "不支持该正文类型",
+        "Content-Type or Content-Encoding names a form that this address does not read.",
+        "Content-Type 或 Content-Encoding 为此地址不支持的格式。",
+    ),
+    "wrong-host": Kind(
+        421,
+        "Not the host asked for",
+        "主机名不符",
+        "The header Host names another service. A service without keys answers only to localhost, "
+        "127.0.0.1 and [::1], so that no web page can reach it under a name of its own.",
+        "Host 头指向其他服务。未设密钥的服务只应答 localhost、127.0.0.1 和 [::1]，以防网页借其他域名访问。",
+    ),
+    "invalid": Kind(
+        422,
+        "Some values cannot be used",
+        "部分值不可用",
+        "'errors' names the place of each value and what is wrong with it.",
+        "errors 逐项列出位置与原因。",
+    ),
+    "too-many-requests": Kind(
+        429,
+        "Too many requests",
+        "请求过多",
+        "Wait the seconds of the header Retry-After, then send the same request again.",
+        "请等待 Retry-After 头所示秒数后重发同一请求。",
+    ),
+    "headers-too-large": Kind(
+        431,
+        "The headers are too large",
+        "请求头过大",
+        "The headers together are larger than allowed.",
+        "请求头总长超过限制。",
+    ),
+    "internal": Kind(
+        500,
+        "The service failed",
+        "服务内部错误",
+        "A fault of the service, logged under 'request_id'. Repeat the request with the same batch "
+        "id: nothing is counted twice.",
+        "服务自身故障，已按 request_id 记录。可用同一批次号重发，不会重复计数。",
+    ),
+    "unavailable": Kind(
+        503,
+        "Not available now",
+        "暂不可用",
+        "The service is starting, replaying its journal, stopping or overloaded. Wait the seconds "
+        "of the header Retry-After.",
+        "服务正在启动、回放日志、停止或过载。请等待 Retry-After 头所示秒数。",
+    ),
+}
+_OF_STATUS = {kind.status: name for name, kind in KINDS.items()}
+
+
+class Problem(HTTPException):
+    """An answer other than success. Raised anywhere, told as ``application/problem+json``.
+
+    ``members`` are further members of the document; ``retry_after`` (seconds) also sets the header.
+    ``headers`` go into the answer. Being an HTTPException, it passes through FastAPI's reading of
+    bodies unchanged.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str = "",
+        detail: str = "",
+        title_zh: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        known = KINDS.get(kind)
+        extra = dict(headers or {})
+        if members.get("retry_after") is not None:
+            # Whole seconds, rounded up: to come back too early would only be refused again.
+            extra.setdefault("Retry-After", str(max(1, -int(-members["retry_after"] // 1))))
+        super().__init__(status, detail or title, extra or None)
+        self.kind = kind
+        self.title = title or (known.title if known else HTTPStatus(status).phrase)
+        self.title_zh = title_zh or (known.title_zh if known else "")
+        self.text = detail or (known.about if known else "")
+        self.members = members
+
+
+def document(problem: Problem, request_id: str = "") -> dict[str, Any]:
+    """Return the members of the problem document."""
+    body = {
+        "type": TYPE_PREFIX + problem.kind,
+        "title": problem.title,
+        "title_zh": problem.title_zh,
+        "status": problem.status_code,
+        "detail": problem.text,
+    }
+    body |= {name: value for name, value in problem.members.items() if name not in body}
+    if request_id:
+        body["request_id"] = request_id
+    return body
+
+
+def response(problem: Problem, request_id: str = "") -> Response:
+    """Return the answer that tells ``problem``."""
+    return Response(
+        msgspec.json.encode(document(problem, request_id), enc_hook=str),
+        status_code=problem.status_code,
+        headers=dict(problem.headers or {}),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def internal() -> Problem:
+    """Return the problem told for a fault of the program: nothing of its cause."""
+    return Problem(500, "internal")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` a problem document."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("request_id", ""))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    if isinstance(error, Problem):
+        return response(error, _request_id(request))
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = _OF_STATUS.get(
+        error.status_code, "internal" if error.status_code >= 500 else "bad-request"
+    )
+    told = Problem(error.status_code, kind, headers=error.headers)
+    return response(told, _request_id(request))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found: Sequence[Mapping[str, Any]] = error.errors()
+    # The value itself is left out: it may be a personal number.
+    errors = [
+        {"where": ".".join(map(str, e["loc"])), "what": str(e["msg"]), "rule": str(e["type"])}
+        for e in found[:MOST_ERRORS]
+    ]
+    return response(Problem(422, "invalid", errors=errors), _request_id(request))
+
+
+class ProblemDocument(BaseModel):
+    """What every answer other than success holds (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow", title="Problem")
+
+    type: str = Field(description="/problems/<kind>: a page that says what this kind means")
+    title: str = Field(description="What went wrong, in English; the same for all of a kind")
+    title_zh: str = Field(description="What went wrong, in Chinese")
+    status: int = Field(description="The HTTP status")
+    detail: str = Field(description="What went wrong this time")
+    request_id: str | None = Field(None, description="Find the request in the service's log by it")
+
+
+SCHEMA_NAME = "Problem"
+_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"}}}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the part of OpenAPI that documents problems with these statuses."""
+    out: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        kind = KINDS[_OF_STATUS[status]]
+        told: dict[str, Any] = {
+            "description": f"{kind.title} · {kind.title_zh}",
+            "content": _CONTENT,
+        }
+        if status in (429, 503):
+            told["headers"] = {
+                "Retry-After": {
+                    "description": "Seconds to wait before the next try",
+                    "schema": {"type": "integer"},
+                }
+            }
+        out[status] = told
+    return out
+
+
+# Any route may give these: the app adds them to each, so that no answer is undocumented.
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = responses(*sorted(_OF_STATUS))
