@@ -35,7 +35,9 @@ class FakeStatus:
     last_offset: int = 7
     taken_offset: int = 5
     checkpoint_offset: int = 3
-    checkpoint_at: datetime | None = NOW
+    checkpoint_at: float | None = NOW.timestamp()
+    checkpoint_seconds: float | None = 1.5
+    problem: str | None = None
     watermark: date | None = date(2026, 2, 28)
     closed_through: date | None = date(2026, 2, 26)
     counts: dict[str, int] = field(
@@ -53,7 +55,7 @@ class FakeStatus:
     findings: int = 12
     waiting_rows: int = 20
     waiting_bytes: int = 4096
-    started_at: datetime = NOW
+    started_at: float = NOW.timestamp()
 
 
 class FakeHost(SimpleNamespace):

@@ -274,11 +274,17 @@ def require(*roles: Role) -> Callable[..., Awaitable[Caller]]:
         caller = await identify(request)
         if caller is None:
             limiter.refused(request)
+            request.app.state.metrics.refused_keys.inc()
             raise unauthenticated()
         limiter.known(request, caller)
         if not caller.may(*wanted):
             needed = ", ".join(wanted)
-            raise Problem(403, "forbidden", detail=f"one of these roles is needed: {needed}")
+            raise Problem(
+                403,
+                "forbidden",
+                detail=f"one of these roles is needed: {needed}",
+                detail_zh=f"需要以下角色之一：{needed}",
+            )
         return caller
 
     return dependency

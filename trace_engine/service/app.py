@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 import trace_engine
-from trace_engine.service import health, problems
+from trace_engine.service import health, problems, status_page
 from trace_engine.service.access import Doorkeeper, Keys
 from trace_engine.service.audit import AuditTrail, Note
 from trace_engine.service.gate import Gate
@@ -38,10 +38,11 @@ ROUTES = (
     "graph",
     "plans",
     "outcomes",
+    "catalog",
+    "audit",
     "stream",
     "webhooks",
 )
-OPENAPI_PATH = "/openapi.json"
 DESCRIPTION = """\
 Events of drug traceability in, findings out: which sellers to sample next, and why.
 
@@ -96,7 +97,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.doorkeeper = doorkeeper
-    app.state.limiter = Limiter(settings)
+    limiter = app.state.limiter = Limiter(settings)
     app.state.stopping = threading.Event()  # set when the app is asked to end: streams close
     problems.install(app)
     for name in routes:
@@ -104,12 +105,15 @@ def create_app(
         if importlib.util.find_spec(module) is not None:
             app.include_router(importlib.import_module(module).router)
     app.include_router(health.router)
+    app.include_router(status_page.router)
+    app.mount("/static", status_page.Static(), name="static")
     app.add_middleware(
         Gate,
         settings=settings,
         metrics=metrics,
         trail=trail,
         doorkeeper=doorkeeper,
+        limiter=limiter,
     )
     _document_problems(app)
     return app

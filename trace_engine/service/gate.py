@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from trace_engine.service import headers, problems
 from trace_engine.service.access import Doorkeeper
 from trace_engine.service.audit import AuditFullError, AuditTrail, notes_of
-from trace_engine.service.limits import address_of
+from trace_engine.service.limits import Limiter, address_of
 from trace_engine.service.metrics import Metrics
 from trace_engine.service.problems import Problem
 from trace_engine.service.settings import ServiceSettings
@@ -37,6 +37,7 @@ EVENTS_PATH = "/v1/events"
 UNCOUNTED = frozenset({"/v1/stream", "/healthz", "/readyz", "/metrics"})
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 AUDIT_SECONDS = 10.0
 DRAIN_SECONDS = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
@@ -55,12 +56,14 @@ class Gate:
         metrics: Metrics,
         trail: AuditTrail,
         doorkeeper: Doorkeeper,
+        limiter: Limiter,
     ) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._trail = trail
         self._doorkeeper = doorkeeper
+        self._limiter = limiter
         self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._in_flight = 0
 
@@ -90,6 +93,11 @@ class Gate:
         if not self._is_own_host(sent.get(b"host", b"")):
             return Problem(421, "wrong-host")
         length = sent.get(b"content-length")
+        if not self._doorkeeper.was_open and not sent.keys() & CREDENTIALS:
+            try:
+                self._limiter.anonymous(HTTPConnection(scope))
+            except Problem as problem:
+                return problem
         if length is not None:
             if not length.isdigit():
                 return Problem(400, "bad-request", detail="Content-Length is not a number")
@@ -145,7 +153,11 @@ class Gate:
                 await asyncio.wait_for(asyncio.wrap_future(done), AUDIT_SECONDS)
         except (AuditFullError, TimeoutError):
             raise Problem(
-                503, "unavailable", detail="the audit log cannot be written", retry_after=10
+                503,
+                "unavailable",
+                detail="the audit log cannot be written",
+                detail_zh="审计日志无法写入",
+                retry_after=10,
             ) from None
 
     def _note(self, scope: Scope, passage: _Passage) -> None:
@@ -184,6 +196,7 @@ class _Passage:
         self.taken = self.given = 0
         self._begun = False
         self._whole = False
+        self._unsent: Problem | None = None
         self._deadline = self.started + gate.body_seconds
         self._most = gate.most_body(scope)
 
@@ -194,7 +207,13 @@ class _Passage:
         state["request_id"] = asked if _REQUEST_ID.fullmatch(asked) else uuid4().hex
         problem = self.gate.refusal(self.scope, sent)
         if problem is None and crowded:
-            problem = Problem(503, "unavailable", detail="too many requests at once", retry_after=1)
+            problem = Problem(
+                503,
+                "unavailable",
+                detail="too many requests at once",
+                detail_zh="同时处理的请求过多",
+                retry_after=1,
+            )
         if problem is not None:
             await self._refuse(problem)
             return
@@ -203,14 +222,15 @@ class _Passage:
         except ClientDisconnect:
             return
         except Exception as error:  # the last place that can answer the caller
-            if not isinstance(error, Problem):
+            problem = error if isinstance(error, Problem) else self._unsent
+            if problem is None:
                 _log.exception(
                     "a request failed",
                     extra={"request_id": state["request_id"], "path": self.scope["path"]},
                 )
             if self._begun:
                 raise  # the server cuts the connection: half an answer must not look whole
-            await self._answer(error if isinstance(error, Problem) else problems.internal())
+            await self._answer(problem or problems.internal())
 
     async def _refuse(self, problem: Problem) -> None:
         """Answer without the app, after taking some of the body so that the caller can listen."""
@@ -255,7 +275,11 @@ class _Passage:
     async def send(self, message: Message) -> None:
         """Pass an answer on, its headers completed."""
         if message["type"] == "http.response.start":
-            await self.gate.write_notes(self.scope)
+            try:
+                await self.gate.write_notes(self.scope)
+            except Problem as problem:
+                self._unsent = problem  # the app's own layers wrap what an answer's start raises
+                raise
             self._begun = True
             self.status = message["status"]
             fields = list(message.get("headers", ()))

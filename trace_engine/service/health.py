@@ -48,7 +48,7 @@ async def healthz() -> Health:
 )
 async def readyz(request: Request) -> Response:
     """Answer 200 once the journal is replayed and the engine runs, else 503. Needs no key."""
-    status = host_of(request).status()
+    status = await run_in_threadpool(host_of(request).status)
     body = Readiness(
         ready=status.ready, replaying=status.replaying, failed=status.error is not None
     )

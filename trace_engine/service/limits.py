@@ -63,5 +63,6 @@ class Limiter:
             429,
             "too-many-requests",
             detail=f"at most {item}",
+            detail_zh=f"限额：{item}",
             retry_after=max(1.0, reset - time.time()),
         )

@@ -136,12 +136,13 @@ def _times(status: Any) -> Iterator[Metric]:
         if day is not None:
             at = datetime(day.year, day.month, day.day, tzinfo=UTC)
             yield _gauge(name, about, at.timestamp())
+    if status.checkpoint_seconds is not None:
+        about = "How long the newest checkpoint took"
+        yield _gauge("checkpoint_seconds", about, status.checkpoint_seconds)
     if status.checkpoint_at is not None:
-        age = max(now - status.checkpoint_at.timestamp(), 0.0)
+        age = max(now - status.checkpoint_at, 0.0)
         yield _gauge("checkpoint_age_seconds", "Since the newest checkpoint", age)
-    if status.started_at is not None:
-        started = status.started_at.timestamp()
-        yield _gauge("started_seconds", "When the service started (Unix time)", started)
+    yield _gauge("started_seconds", "When the service started (Unix time)", status.started_at)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -163,7 +163,8 @@ _OF_STATUS = {kind.status: name for name, kind in KINDS.items()}
 class Problem(HTTPException):
     """An answer other than success. Raised anywhere, told as ``application/problem+json``.
 
-    ``members`` are further members of the document; ``retry_after`` (seconds) also sets the header.
+    ``members`` are further members of the document: ``detail_zh``, the detail in Chinese;
+    ``retry_after`` (seconds), which also sets the header; anything else that helps the caller.
     ``headers`` go into the answer. Being an HTTPException, it passes through FastAPI's reading of
     bodies unchanged.
     """
@@ -189,6 +190,8 @@ class Problem(HTTPException):
         self.title = title or (known.title if known else HTTPStatus(status).phrase)
         self.title_zh = title_zh or (known.title_zh if known else "")
         self.text = detail or (known.about if known else "")
+        if not detail and known:
+            members.setdefault("detail_zh", known.about_zh)
         self.members = members
 
 
@@ -266,6 +269,7 @@ class ProblemDocument(BaseModel):
     title_zh: str = Field(description="What went wrong, in Chinese")
     status: int = Field(description="The HTTP status")
     detail: str = Field(description="What went wrong this time")
+    detail_zh: str | None = Field(None, description="The same in Chinese")
     request_id: str | None = Field(None, description="Find the request in the service's log by it")
 
 

@@ -32,6 +32,10 @@ class SettingsError(Exception):
     """A setting cannot be used; the text is one line and names it."""
 
 
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class ServiceSettings(BaseSettings):
     """All that an operator may set. Sizes in bytes, times in seconds unless a name says else."""
 
@@ -69,7 +73,15 @@ class ServiceSettings(BaseSettings):
     tls_client_ca: Path | None = Field(None, description="callers must show a certificate of it")
 
     # When days close, and what is kept.
-    lateness_days: int = Field(2, ge=0, le=366)
+    lateness_days: int = Field(
+        2, ge=0, le=366, description="a day closes when one this much later has been seen"
+    )
+    future_days: int | None = Field(
+        1, ge=0, description="an event further ahead of its receipt than this closes no day"
+    )
+    threads: int = Field(
+        default_factory=_processors, ge=1, le=1024, description="of the engine, when days close"
+    )
     checkpoint_seconds: float = Field(300.0, ge=1, le=86_400)
     checkpoint_rows: int = Field(10_000_000, ge=1)
     retention_years: int = Field(5, ge=5, le=100)
