@@ -224,9 +224,14 @@ class Firsts:
             clear(self.records[self.used : lines])
             self.used = lines
 
+    def room(self, lines: int) -> Records:
+        """Hold exactly so many records and return them to be filled."""
+        self.records, self.used = np.empty(lines, FIRST), lines
+        return self.records
+
     def restore(self, records: Records) -> None:
         """Hold exactly ``records``."""
-        self.records, self.used = records.copy(), len(records)
+        self.room(len(records))[:] = records
 
 
 def clear(records: Records) -> None:

@@ -250,12 +250,24 @@ class CodeTable:
             self.index = np.zeros(wanted, np.uint64)
             reindex(self.view())
 
-    def restore(self, lines: Records, nodes: npt.NDArray[np.int32]) -> None:
-        """Hold exactly ``lines`` and ``nodes``."""
+    def room(self, lines: int, nodes: int) -> tuple[Records, npt.NDArray[np.int32]]:
+        """Hold exactly so many lines and nodes, and return them to be filled: then :meth:`refilled`.
+
+        What was held before is forgotten.
+        """
         self.used[:2] = 0
-        self.reserve(max(len(lines), len(nodes)))
-        self.lines[: len(lines)] = lines
-        self.nodes[: len(nodes)] = nodes
-        self.used[:2] = (len(lines), len(nodes))
+        self.reserve(max(lines, -(-nodes // 2)))
+        self.used[:2] = (lines, nodes)
+        return self.lines[:lines], self.nodes[:nodes]
+
+    def refilled(self) -> None:
+        """Index the lines anew: those that :meth:`room` returned were filled."""
         self.index[:] = 0
         reindex(self.view())
+
+    def restore(self, lines: Records, nodes: npt.NDArray[np.int32]) -> None:
+        """Hold exactly ``lines`` and ``nodes``."""
+        our_lines, our_nodes = self.room(len(lines), len(nodes))
+        our_lines[:] = lines
+        our_nodes[:] = nodes
+        self.refilled()

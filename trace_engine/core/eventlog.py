@@ -77,9 +77,16 @@ class MemoryChunk:
         self._columns = columns
         self._batch = batch
         self._strings = strings
+        self.stored: Any = None  # where the chunk was written, for who wrote it
 
     def __len__(self) -> int:
         return len(self._columns["time"])
+
+    def parts(self) -> tuple[Columns, pa.Table, Int64 | None]:
+        """Return numeric columns, a table of strings, and this chunk's rows in it (None: all)."""
+        if self._batch is not None:
+            return self._columns, self._batch.strings, self._batch.string_rows
+        return self._columns, self._strings, None
 
     def has(self, name: str) -> bool:
         """Return whether a column of ``LOG_OPTIONAL`` is held."""
