@@ -1,0 +1,374 @@
+"""Findings in the database: added once, grown by what comes late, listed by what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
+
+from trace_engine.events.findings import FINDINGS
+from trace_engine.store.database import (
+    Database,
+    draw_numbers,
+    insert_many,
+    last_number,
+    lock_counter,
+)
+from trace_engine.store.finding_rows import (
+    Document,
+    decode,
+    documents_of,
+    encode,
+    merge,
+    times_of,
+    to_table,
+)
+from trace_engine.store.moments import from_micros, to_micros
+from trace_engine.store.tables import FINDING, FINDING_CODE, FINDING_DOCUMENT
+
+COUNTER_NAME = "finding"
+# Parameters of one statement: SQLite takes 32 766, PostgreSQL 65 535.
+_IDS_AT_ONCE = 10_000
+_ROWS_AT_ONCE = 5_000
+_RANKING_COLUMNS = (
+    "subject_id", "subject_type", "detector", "family", "severity", "code_count", "amount",
+    "region",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingFilters:
+    """What findings to list; what is None or empty does not restrict.
+
+    ``region`` is the beginning of a GB/T 2260 code (2, 4 or 6 digits are fast). ``since`` and
+    ``until`` (not included) are about the time of the event and need a zone. ``code`` finds every
+    finding that lists the code, not only those it stands first in.
+    """
+
+    detector: tuple[str, ...] = ()
+    family: str | None = None
+    severity_min: float | None = None
+    subject_id: str | None = None
+    drug_id: str | None = None
+    batch_no: str | None = None
+    code: str | None = None
+    region: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    late: bool | None = None
+    jurisdiction: str | None = None
+
+
+class _Raised(NamedTuple):
+    """A finding to be stored: its document, the time of its event in µs UTC, whether late."""
+
+    document: Document
+    time: int | None
+    late: bool
+
+
+class FindingStore:
+    """The findings of a database. Thread-safe.
+
+    A row is a dict with the columns of ``FINDINGS`` (``event_time`` an aware time, ``evidence``
+    JSON text) and ``number``, ``late``, ``revision``, ``offset`` (of the record of the journal it
+    last came from) and ``stored_at`` (aware, UTC).
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, findings: pa.Table, offset: int, late: Sequence[bool]) -> list[int]:
+        """Store what the record at ``offset`` raised; return the numbers of new or changed rows.
+
+        ``findings`` has schema ``FINDINGS``. Idempotent: a finding known from this offset or a
+        later one is a replay and ignored, so all findings of one record must come in one call. One
+        known from an earlier record grows (:func:`trace_engine.store.finding_rows.merge`) and gets
+        a new number, higher than all there are.
+        """
+        rows: dict[str, _Raised] = {}
+        for document, time, is_late in zip(
+            documents_of(findings), times_of(findings), late, strict=True
+        ):
+            finding_id = document["finding_id"]
+            if (first := rows.get(finding_id)) is not None:
+                document, time = merge(first.document, document, offset), first.time
+                is_late = first.late or is_late
+            rows[finding_id] = _Raised(document, time, bool(is_late))
+        if not rows:
+            return []
+        with self._database.write() as connection:
+            # Before looking at what is known: nobody else may add the same findings meanwhile.
+            lock_counter(connection, COUNTER_NAME)
+            known = _known(connection, list(rows))
+            wanted = [
+                finding_id
+                for finding_id in rows
+                if finding_id not in known or known[finding_id].last_offset < offset
+            ]
+            numbers = draw_numbers(connection, COUNTER_NAME, len(wanted))
+            now = self._database.now()
+            new = []
+            for number, finding_id in zip(numbers, wanted, strict=True):
+                if finding_id in known:
+                    _grow(connection, known[finding_id], rows[finding_id], offset, number, now)
+                else:
+                    new.append((number, rows[finding_id]))
+            _insert(connection, new, offset, now)
+        return list(numbers)
+
+    def page(
+        self,
+        filters: FindingFilters,
+        after: int | None,
+        limit: int,
+        order: Literal["newest", "oldest"] = "newest",
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Return up to ``limit`` rows by number, and the number to go on after, None at the end.
+
+        ``after`` is the number the last page gave, None for the first page.
+        """
+        newest = order == "newest"
+        query = filtered(_SELECT, filters)
+        if after is not None:
+            query = query.where(FINDING.c.number < after if newest else FINDING.c.number > after)
+        by = FINDING.c.number.desc() if newest else FINDING.c.number
+        rows = self._rows(query.order_by(by).limit(limit + 1))
+        if len(rows) <= limit:
+            return rows, None
+        return rows[:limit], rows[limit - 1]["number"]
+
+    def get(self, finding_id: str) -> dict[str, Any] | None:
+        """Return one finding, None if there is none of this id."""
+        rows = self._rows(_SELECT.where(FINDING.c.finding_id == finding_id))
+        return rows[0] if rows else None
+
+    def after(self, number: int, limit: int) -> list[dict[str, Any]]:
+        """Return up to ``limit`` rows with higher numbers, in their order."""
+        return self.page(FindingFilters(), number, limit, order="oldest")[0]
+
+    def last_number(self) -> int:
+        """Return the highest number given so far; 0 before the first finding."""
+        with self._database.read() as connection:
+            return last_number(connection, COUNTER_NAME)
+
+    def count(self) -> int:
+        """Return how many findings there are."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(FINDING)).scalar_one()
+
+    def for_ranking(self) -> pa.Table:
+        """Return the columns that :func:`trace_engine.ranking.rank` reads, of all findings."""
+        columns = [FINDING.c[name] for name in _RANKING_COLUMNS]
+        schema = pa.schema([FINDINGS.field(name) for name in _RANKING_COLUMNS])
+        batches = []
+        with self._database.read() as connection:
+            result = connection.execution_options(yield_per=_ROWS_AT_ONCE * 4).execute(
+                select(*columns)
+            )
+            for rows in result.partitions():
+                arrays = [
+                    pa.array(values, type=field.type)
+                    for values, field in zip(zip(*rows, strict=True), schema, strict=True)
+                ]
+                batches.append(pa.record_batch(arrays, schema=schema))
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def table(self, filters: FindingFilters, subjects: Sequence[str] | None = None) -> pa.Table:
+        """Return whole findings (schema ``FINDINGS``) by number; of ``subjects`` only, if given."""
+        tables = [to_table(rows) for rows in self._parts(filters, subjects)]
+        return pa.concat_tables(tables) if tables else FINDINGS.empty_table()
+
+    def _parts(
+        self, filters: FindingFilters, subjects: Sequence[str] | None
+    ) -> Iterator[list[dict[str, Any]]]:
+        query = filtered(_SELECT, filters)
+        if subjects is not None:
+            query = query.where(FINDING.c.subject_id.in_(subjects))
+        after = 0
+        while True:
+            rows = self._rows(
+                query.where(FINDING.c.number > after)
+                .order_by(FINDING.c.number)
+                .limit(_ROWS_AT_ONCE)
+            )
+            if rows:
+                yield rows
+            if len(rows) < _ROWS_AT_ONCE:
+                return
+            after = rows[-1]["number"]
+
+    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        rows = []
+        for row in found:
+            document = decode(row.document)
+            time = document["event_time"]
+            document["event_time"] = None if time is None else datetime.fromisoformat(time)
+            document["number"] = row.number
+            document["late"] = row.late
+            document["revision"] = row.revision
+            document["offset"] = row.last_offset
+            document["stored_at"] = from_micros(row.stored_at)
+            rows.append(document)
+        return rows
+
+
+_SELECT = select(
+    FINDING.c.number,
+    FINDING.c.late,
+    FINDING.c.revision,
+    FINDING.c.last_offset,
+    FINDING.c.stored_at,
+    FINDING_DOCUMENT.c.document,
+).join_from(FINDING, FINDING_DOCUMENT, FINDING_DOCUMENT.c.id == FINDING.c.id)
+
+
+def filtered(query: Select[Any], filters: FindingFilters) -> Select[Any]:
+    """Return a query over findings with the conditions of ``filters``."""
+    if filters.code is not None:
+        query = query.join(FINDING_CODE, FINDING_CODE.c.id == FINDING.c.id)
+        query = query.where(FINDING_CODE.c.code == filters.code)
+    if len(filters.detector) == 1:
+        query = query.where(FINDING.c.detector == filters.detector[0])
+    elif filters.detector:
+        query = query.where(FINDING.c.detector.in_(filters.detector))
+    for name in ("family", "subject_id", "drug_id", "batch_no", "jurisdiction"):
+        value = getattr(filters, name)
+        if value is not None:
+            query = query.where(FINDING.c[name] == value)
+    if filters.severity_min is not None:
+        query = query.where(FINDING.c.severity >= filters.severity_min)
+    if filters.region:
+        length = len(filters.region)
+        column = {2: FINDING.c.province, 4: FINDING.c.city, 6: FINDING.c.region}.get(length)
+        if column is None:
+            query = query.where(func.substr(FINDING.c.region, 1, length) == filters.region)
+        else:
+            query = query.where(column == filters.region)
+    if filters.since is not None:
+        query = query.where(FINDING.c.event_time >= to_micros(filters.since))
+    if filters.until is not None:
+        query = query.where(FINDING.c.event_time < to_micros(filters.until))
+    if filters.late is not None:
+        query = query.where(FINDING.c.late == filters.late)
+    return query
+
+
+def _known(connection: Connection, ids: list[str]) -> dict[str, Any]:
+    """Return the rows of those of ``ids`` that are stored."""
+    known = {}
+    for begin in range(0, len(ids), _IDS_AT_ONCE):
+        part = ids[begin : begin + _IDS_AT_ONCE]
+        query = select(
+            FINDING.c.finding_id, FINDING.c.id, FINDING.c.late, FINDING.c.last_offset
+        ).where(FINDING.c.finding_id.in_(part))
+        for row in connection.execute(query):
+            known[row.finding_id] = row
+    return known
+
+
+def _insert(connection: Connection, new: list[tuple[int, _Raised]], offset: int, now: int) -> None:
+    insert_many(connection, FINDING, [_row(number, raised, offset, now) for number, raised in new])
+    insert_many(
+        connection, FINDING_DOCUMENT, [(number, encode(raised.document)) for number, raised in new]
+    )
+    # In the order of the index: codes of one request are near each other.
+    codes = [(code, number) for number, raised in new for code in _codes(raised.document)]
+    codes.sort()
+    insert_many(connection, FINDING_CODE, codes)
+
+
+def _codes(document: Document) -> list[str]:
+    """Return all codes of a finding, each once."""
+    codes = dict.fromkeys(document["codes"] or ())
+    if document["code"]:
+        codes.setdefault(document["code"])
+    return list(codes)
+
+
+def _row(number: int, raised: _Raised, offset: int, now: int) -> tuple[Any, ...]:
+    """Return a new row of ``FINDING``; its inner id is its first number."""
+    document = raised.document
+    region = document["region"]
+    return (
+        number,
+        number,
+        document["finding_id"],
+        document["detector"],
+        document["family"],
+        document["severity"],
+        raised.time,
+        document["subject_id"],
+        document["subject_type"],
+        document["drug_id"],
+        document["batch_no"],
+        region,
+        region[:2] if region else None,
+        region[:4] if region else None,
+        document["jurisdiction"],
+        document["code_count"],
+        document["amount"],
+        raised.late,
+        0,  # revision
+        offset,
+        offset,
+        now,
+    )
+
+
+def _grow(
+    connection: Connection, known: Any, more: _Raised, offset: int, number: int, now: int
+) -> None:
+    text = connection.execute(
+        select(FINDING_DOCUMENT.c.document).where(FINDING_DOCUMENT.c.id == known.id)
+    ).scalar_one()
+    document = decode(text)
+    before = set(_codes(document))
+    document = merge(document, more.document, offset)
+    connection.execute(
+        update(FINDING)
+        .where(FINDING.c.id == known.id)
+        .values(
+            number=number,
+            severity=document["severity"],
+            code_count=document["code_count"],
+            amount=document["amount"],
+            late=bool(known.late or more.late),
+            revision=FINDING.c.revision + 1,
+            last_offset=offset,
+            stored_at=now,
+        )
+    )
+    connection.execute(
+        update(FINDING_DOCUMENT)
+        .where(FINDING_DOCUMENT.c.id == known.id)
+        .values(document=encode(document))
+    )
+    added = [{"code": code, "id": known.id} for code in _codes(document) if code not in before]
+    if added:
+        connection.execute(insert(FINDING_CODE), added)
+
+
+def delete_findings(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete findings by their inner ids, with documents and codes."""
+    documents = connection.execute(
+        select(FINDING_DOCUMENT.c.id, FINDING_DOCUMENT.c.document).where(
+            FINDING_DOCUMENT.c.id.in_(ids)
+        )
+    ).all()
+    for key, text in documents:
+        codes = _codes(decode(text))
+        for begin in range(0, len(codes), _IDS_AT_ONCE):
+            connection.execute(
+                delete(FINDING_CODE).where(
+                    FINDING_CODE.c.id == key,
+                    FINDING_CODE.c.code.in_(codes[begin : begin + _IDS_AT_ONCE]),
+                )
+            )
+    connection.execute(delete(FINDING).where(FINDING.c.id.in_(ids)))
