@@ -8,6 +8,7 @@ once, by custody; what enterprises did in sum is folded; everything else is the 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class Engine(Judge):
     hits_at_once
         How many hits are awaited before findings are made, where none are kept. With 0 each call
         returns the findings of the days it closed, as with ``keep_hits``.
+    hash_key
+        Secret for pseudonyms (default: see ``events.privacy.default_key``).
     """
 
     def __init__(
@@ -71,13 +74,16 @@ class Engine(Judge):
         keep_hits: bool = True,
         hits_at_once: int = HITS_AT_ONCE,
         vocabulary: Vocabulary | None = None,
+        hash_key: bytes | None = None,
     ) -> None:
         super().__init__(registry, policy, threads, log, vocabulary, keep_rows=keep_hits)
         self.lateness_days = lateness_days
         self.keep_hits = keep_hits
         self.hits_at_once = hits_at_once
-        self.encoder = Encoder(self.vocabulary)
+        self.encoder = Encoder(self.vocabulary, key=hash_key)
         self.buffer = DayBuffer()
+        # Held while a slice changes the state; who reads along from another thread sets a lock.
+        self.guard: AbstractContextManager[Any] = nullcontext()
         self.kept_hits: list[tuple[str, Hits]] = []
         self.built_findings: list[pa.Table] = []
         self._built: pa.Table | None = None
@@ -130,7 +136,8 @@ class Engine(Judge):
         """Judge all days before ``day`` (since 1970-01-01) and return their findings."""
         new: list[tuple[str, Hits]] = []
         for first, last, batch in self.buffer.take_days(day, self.policy.segment):
-            new += self.judge_slice(batch, first, last)
+            with self.guard:
+                new += self.judge_slice(batch, first, last)
         if not new:
             return FINDINGS.empty_table()
         if self.keep_hits:

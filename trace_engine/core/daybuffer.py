@@ -16,6 +16,7 @@ class DayBuffer:
 
     def __init__(self) -> None:
         self.pieces: list[EventBatch] = []
+        self.in_hand: list[EventBatch] = []  # taken, until the next ones are asked for
 
     def __len__(self) -> int:
         return sum(len(p) for p in self.pieces)
@@ -32,6 +33,19 @@ class DayBuffer:
         if (batch.time[1:] < batch.time[:-1]).any():
             batch = batch.take(np.argsort(batch.time, kind="stable"))
         self.pieces.append(batch)
+
+    def join(self, small: int) -> None:
+        """Make one batch of all that have fewer than ``small`` rows.
+
+        They stay in the order in which they came, among events of one moment.
+        """
+        few = [p for p in self.pieces if len(p) < small]
+        if len(few) > 1:
+            joined = EventBatch.concat(few)
+            if (joined.time[1:] < joined.time[:-1]).any():
+                joined = joined.take(np.argsort(joined.time, kind="stable"))
+            joined.strings = joined.strings.combine_chunks()
+            self.pieces = [*(p for p in self.pieces if len(p) >= small), joined]
 
     def first_day(self) -> int | None:
         """Return the earliest day held, None if empty."""
@@ -50,6 +64,7 @@ class DayBuffer:
         events are not yielded.
         """
         while True:
+            self.in_hand = []
             first = self.first_day()
             if first is None or first >= before:
                 return
@@ -80,7 +95,7 @@ class DayBuffer:
             else:
                 taken.append(piece.slice(0, cut))
                 left.append(piece.slice(cut, len(piece)))
-        self.pieces = left
+        self.in_hand, self.pieces = taken, left
         batch = EventBatch.concat(taken)
         if len(taken) > 1 and (batch.time[1:] < batch.time[:-1]).any():
             batch = batch.take(np.argsort(batch.time, kind="stable"))

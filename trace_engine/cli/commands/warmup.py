@@ -8,8 +8,6 @@ import click
 
 from trace_engine.cli.bilingual import Text, command, common, say
 
-EVENTS = 5000  # enough to reach every kernel
-
 
 @command(
     about=Text(
@@ -22,18 +20,11 @@ EVENTS = 5000  # enough to reach every kernel
 @common
 def warmup(lang: str | None, debug: bool) -> int:  # noqa: ARG001
     """Score a small synthetic market and throw the result away."""
-    import tempfile
-    from pathlib import Path
-
     from trace_engine.core.kernel import cache_folder
-    from trace_engine.scoring import score
-    from trace_engine.simulate import simulate
+    from trace_engine.warmup import compile_kernels
 
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        simulate(EVENTS, 0, out)
-        score(str(out / "events"), registry=str(out / "registry"))
+    compile_kernels()
     where = cache_folder() or say("仅内存", "memory only")
     seconds = time.monotonic() - start
     click.echo(

@@ -1,0 +1,166 @@
+"""Everything the service knows of one trace code: judged events, events still held, its standing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trace_engine.core.eventlog import EventLog
+from trace_engine.engine import Engine
+from trace_engine.events.batch import DAY, EventBatch
+from trace_engine.evidence.paths import path_events, path_text
+from trace_engine.service.turns import Turns
+from trace_engine.tracing.live import find_code, is_packed, trace_live
+
+INDEXED_ROWS = 1 << 15  # held batches from this size on are searched through a sorted index
+TRIES = 3
+
+
+class HeldIndex:
+    """Finds the events of a code among those held back until their day closes.
+
+    Large batches get an index when first searched, kept as long as the batch is held.
+    """
+
+    def __init__(self) -> None:
+        self._order: dict[int, tuple[EventBatch, Any, Any]] = {}
+
+    def rows(self, pieces: list[EventBatch], key: int) -> list[EventBatch]:
+        """Return the events of the code with ``key``, a batch for each piece that has some."""
+        wanted = np.uint64(key)
+        alive = {id(piece) for piece in pieces}
+        self._order = {k: kept for k, kept in self._order.items() if k in alive}
+        found = []
+        for piece in pieces:
+            if len(piece) < INDEXED_ROWS:
+                rows = np.flatnonzero(piece.code == wanted)
+            else:
+                if id(piece) not in self._order:
+                    order = np.argsort(piece.code, kind="stable").astype(np.int32)
+                    self._order[id(piece)] = (piece, order, piece.code[order])
+                _, order, codes = self._order[id(piece)]
+                low, high = np.searchsorted(codes, [wanted, wanted], side="left").tolist()
+                high = int(np.searchsorted(codes, wanted, side="right"))
+                rows = np.sort(order[low:high])
+            if len(rows):
+                found.append(piece.take(rows))
+        return found
+
+
+class CodeReader:
+    """Answers for single codes while the engine goes on judging.
+
+    What is judged stands in a log that only grows and is read without a lock. Only for a code that
+    is or was packed, whose story is told with its case's, the engine is made to wait.
+    """
+
+    def __init__(self, engine: Engine, turns: Turns) -> None:
+        self.engine = engine
+        self.turns = turns
+        self._held = HeldIndex()
+
+    def path(self, text: str) -> dict[str, Any] | None:
+        """Return the whole path of a code as JSON-ready values; None if it was never seen."""
+        found = find_code(self.engine, text)
+        if found is None:
+            return None
+        identity, key = found
+        # Held ones first: what is judged in between is then found twice, not never.
+        held = self._pending(key)
+        judged = self._judged(identity, key)
+        if judged is not None:
+            known = {event["event_id"] for event in judged["path"]}
+            held = [event for event in held if event["event_id"] not in known]
+        if judged is None and not held:
+            return None
+        events = (judged or {}).pop("path", []) + held
+        view, words = self.engine.view, self.engine.vocabulary
+        drug = (judged or {}).pop("drug", -1)
+        if drug < 0 and held:
+            drug = held[0]["drug"]
+        for event in held:
+            del event["drug"]
+        return {
+            "code": identity,
+            "drug_id": words.drugs.text(drug) or None if drug >= 0 else None,
+            "drug_name": view.drug_name(drug) or None if drug >= 0 else None,
+            **(judged or _NOTHING_JUDGED),
+            "path": events,
+            "path_zh": path_text(events, "zh"),
+            "path_en": path_text(events, "en"),
+            "judged": len(events) - len(held),
+            "held": len(held),
+        }
+
+    def _judged(self, identity: str, key: int) -> dict[str, Any] | None:
+        engine = self.engine
+        if is_packed(engine, key):
+            with self.turns:
+                return self._trace(identity, key)
+        for _ in range(TRIES):
+            try:
+                return self._trace(identity, key)
+            except (IndexError, KeyError):
+                # The table grew, or the event was judged a moment ago and is not in the log yet.
+                continue
+        with self.turns:
+            return self._trace(identity, key)
+
+    def _trace(self, identity: str, key: int) -> dict[str, Any] | None:
+        engine = self.engine
+        trace = trace_live(engine, identity, key)
+        if trace is None:
+            return None
+        words, view = engine.vocabulary, engine.view
+        path = [{**event, "judged": True} for event in trace.path]
+        return {
+            "path": path,
+            "drug": trace.drug,
+            "batch_no": trace.batch or None,
+            "place": trace.place,
+            "holder_id": words.parties.text(trace.party) or None if trace.party >= 0 else None,
+            "holder_name": view.party_name(trace.party) or None if trace.party >= 0 else None,
+            "giver_id": words.parties.text(trace.giver) or None if trace.giver >= 0 else None,
+            "sales": trace.sales,
+            "recalled": trace.recalled,
+            "voided": trace.voided,
+            "parents": trace.parents,
+            "contents": trace.contents,
+            "contents_known": trace.contents_known,
+        }
+
+    def _pending(self, key: int) -> list[dict[str, Any]]:
+        """Return the events of a code that wait for their day to close, by time."""
+        buffer = self.engine.buffer
+        pieces = buffer.pieces
+        found = self._held.rows([*pieces, *buffer.in_hand], key)
+        if not found:
+            return []
+        batch = EventBatch.concat(found)
+        batch = batch.take(np.argsort(batch.time, kind="stable"))
+        log = EventLog()
+        log.append(batch, np.full(len(batch), -1, np.int64))
+        events = path_events(np.arange(len(batch)), log, self.engine.vocabulary, self.engine.view)
+        closed = self.engine.clock_day
+        drugs = batch.drug.tolist()
+        days = (batch.time // DAY).tolist()
+        return [
+            {**event, "judged": False, "late": closed is not None and day <= closed, "drug": drug}
+            for event, drug, day in zip(events, drugs, days, strict=True)
+        ]
+
+
+_NOTHING_JUDGED: dict[str, Any] = {
+    "batch_no": None,
+    "place": None,
+    "holder_id": None,
+    "holder_name": None,
+    "giver_id": None,
+    "sales": 0,
+    "recalled": False,
+    "voided": 0,
+    "parents": [],
+    "contents": [],
+    "contents_known": 0,
+}
