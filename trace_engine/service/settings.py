@@ -106,7 +106,6 @@ class ServiceSettings(BaseSettings):
     # What is written down.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
-    lang: Literal["zh", "en"] = "zh"
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,397 @@
+"""The engine behind the service: its stores, its loop, and what callers may ask of it.
+
+One process, few threads. Requests put records into the journal; the loop thread takes them in order,
+judges the days that close and stores what was found; a third thread renews the ranking. Whoever asks
+for the state of a code or of the network reads along, and is let in between two slices.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from trace_engine.cluster.loop import Pace, ShardLoop
+from trace_engine.cluster.shard import Closed, Shard
+from trace_engine.core.fold import Exposure
+from trace_engine.core.kernel import is_warm
+from trace_engine.engine import Engine
+from trace_engine.events.encode import Encoded
+from trace_engine.evidence.tables import exposure_table
+from trace_engine.policy import Policy
+from trace_engine.readers.payload import replay
+from trace_engine.registry import Registry
+from trace_engine.service.code_path import CodeReader
+from trace_engine.service.handover import Handover, Outcomes, Taken
+from trace_engine.service.neighbourhood import neighbourhood
+from trace_engine.service.stores import Stores
+from trace_engine.service.turns import Turns
+from trace_engine.store.journal import ADVANCE, Appended, Record
+from trace_engine.warmup import compile_kernels
+
+if TYPE_CHECKING:
+    from trace_engine.service.settings import ServiceSettings
+
+_logger = logging.getLogger(__name__)
+
+_EPOCH = dt.date(1970, 1, 1)
+RANKING_SECONDS = 60.0  # at least so long between two rankings
+
+
+def _date(day: int | None) -> dt.date | None:
+    return None if day is None else _EPOCH + dt.timedelta(days=day)
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """How the engine is. Days are of the Shanghai calendar; ``None`` before there are any."""
+
+    ready: bool
+    replaying: bool
+    error: str | None
+    problem: str | None
+    last_offset: int
+    taken_offset: int
+    checkpoint_offset: int
+    checkpoint_at: float | None
+    checkpoint_seconds: float | None
+    watermark: dt.date | None
+    closed_through: dt.date | None
+    counts: dict[str, int]
+    pending_events: int
+    live_codes: int
+    state_bytes: int
+    findings: int
+    waiting_rows: int
+    waiting_bytes: int
+    started_at: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranking as of a moment (schema as of ``ranking.rank``)."""
+
+    table: pa.Table
+    made_at: float
+    closed_through: dt.date | None
+
+
+class EngineHost:
+    """Runs the engine for the service. Thread-safe; see the module's docstring.
+
+    Make one with :meth:`open`, then :meth:`start` it.
+    """
+
+    def __init__(self, engine: Engine, stores: Stores, settings: ServiceSettings) -> None:
+        self.engine = engine
+        self.stores = stores
+        self.settings = settings
+        self.registry: Registry = engine.registry
+        self.policy: Policy = engine.policy
+        self.encoder = engine.encoder
+        self.journal = stores.journal
+        self.database = stores.database
+        self.findings = stores.findings
+        self.turns = Turns()
+        engine.guard = self.turns
+        self.shard = Shard(engine, settings.lateness_days, settings.future_days)
+        after = stores.restore(engine, self.shard)
+        self._handover = Handover(after)
+        self._outcomes = Outcomes(after)
+        self.loop = ShardLoop(
+            self.journal,
+            self.shard,
+            self,
+            self._decoded,
+            self._save,
+            after=after,
+            pace=Pace(settings.checkpoint_seconds, settings.checkpoint_rows),
+        )
+        self.journal.taken(after)
+        self._replay_to = self.journal.last_offset
+        self._codes = CodeReader(engine, self.turns)
+        self._listeners: list[Callable[[list[int]], None]] = []
+        self._ranking: Ranking | None = None
+        self._ranking_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._checkpoint_at: float | None = stores.checkpoint_time
+        self._checkpoint_seconds: float | None = None
+        self._finding_count = self.findings.count()
+        self.started_at = time.time()
+        self.failed = threading.Event()
+        self.error: str | None = None
+
+    @classmethod
+    def open(cls, settings: ServiceSettings) -> EngineHost:
+        """Open the stores, load the last state and return the host, not yet started.
+
+        Raises ``RegistryError``, ``PolicyError``, ``JournalError``, ``DatabaseError`` and
+        ``CheckpointError``, each with one line.
+        """
+        registry = Registry.load(settings.registry)
+        policy = Policy.load(settings.policy)
+        stores = Stores.open(settings)
+        try:
+            engine = Engine(
+                registry,
+                policy,
+                threads=settings.threads,
+                lateness_days=None,
+                log=stores.log,
+                keep_hits=False,
+                hits_at_once=0,
+                hash_key=stores.hash_key,
+            )
+            engine.files = ["journal"]
+            return cls(engine, stores, settings)
+        except BaseException:
+            stores.close()
+            raise
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the loop and the ranking; the host is ready when the journal is replayed."""
+        for target, name in ((self._run, "engine"), (self._rank_on, "ranking")):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self, timeout: float = 60.0) -> None:
+        """Stop taking records, save the state, close the stores."""
+        self._stop.set()
+        self.loop.stop()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            # What is in the journal is safe: the next start takes it from there.
+            _logger.warning("the engine did not stop in time; its state was not saved")
+        elif self._threads and self.error is None:
+            self.loop.save_state()
+        self.stores.close()
+
+    def _run(self) -> None:
+        try:
+            if not is_warm():
+                compile_kernels()
+            self.loop.run()
+        except BaseException as error:
+            self.error = f"the engine stopped: {type(error).__name__}"
+            _logger.critical("the engine stopped", exc_info=True)
+            self.failed.set()
+            self._outcomes.fail()
+            if not isinstance(error, Exception):
+                raise
+
+    # ---- what the loop calls -------------------------------------------------------------------
+
+    def _decoded(self, record: Record) -> Encoded:
+        encoded = self._handover.take(record.offset)
+        return encoded if encoded is not None else replay(record.payload, self.encoder)
+
+    def accept(self, offset: int, closed: Closed | None, rejects: pa.Table) -> None:
+        """Store what a record brought (see ``cluster.loop.Sink``)."""
+        if rejects.num_rows:
+            self.stores.rejects.add(rejects, offset)
+        if closed is None or closed.findings.num_rows == 0:
+            return
+        numbers = self.findings.add(closed.findings, offset, closed.late)
+        self._finding_count = self.findings.count()
+        self._outcomes.found(offset, closed.findings["finding_id"].to_pylist())
+        if numbers:
+            for listener in list(self._listeners):
+                listener(numbers)
+
+    def took(self, offset: int, late: int) -> None:
+        """Answer those who wait for a record (see ``cluster.loop.Sink``)."""
+        self._outcomes.took(offset, late)
+
+    def _save(self, offset: int) -> None:
+        start = time.monotonic()
+        with self.turns:
+            forgotten = self.stores.save(self.engine, offset, self.shard.values())
+        self._checkpoint_seconds = time.monotonic() - start
+        self._checkpoint_at = time.time()
+        self.journal.trim(forgotten)
+
+    # ---- events in -----------------------------------------------------------------------------
+
+    def submit(
+        self,
+        encoded: Encoded,
+        payload: bytes,
+        *,
+        batch_id: str | None = None,
+        digest: str | None = None,
+    ) -> Future[Appended]:
+        """Put a record into the journal; the future is done when it is on disk.
+
+        Raises ``JournalFull``; the future may raise ``BatchConflict``.
+        """
+        return self._append(
+            encoded, payload, rows=encoded.rows_in, batch_id=batch_id, digest=digest
+        )
+
+    def _append(self, encoded: Encoded, payload: bytes, **options: Any) -> Future[Appended]:
+        self._handover.begin()
+        try:
+            future = self.journal.append(payload, received_at=time.time_ns() // 1000, **options)
+        except BaseException:
+            self._handover.end(None, encoded)
+            raise
+
+        def done(future: Future[Appended]) -> None:
+            known = future.cancelled() or future.exception() is not None
+            offset = None if known or future.result().repeated else future.result().offset
+            self._handover.end(offset, encoded)
+
+        future.add_done_callback(done)
+        return future
+
+    def wait_taken(self, offset: int, timeout: float) -> Taken | None:
+        """Wait until the record at ``offset`` was taken; None if it was not in ``timeout`` s.
+
+        Of records taken long ago nothing is remembered: they are answered without findings.
+        """
+        return self._outcomes.wait(offset, timeout)
+
+    def when_taken(self, offset: int) -> Future[Taken]:
+        """Return a future of what :meth:`wait_taken` waits for."""
+        return self._outcomes.future(offset)
+
+    def advance(self, day: dt.date) -> Future[Appended]:
+        """Put the order into the journal to close all days up to and with ``day``."""
+        before = (day - _EPOCH).days + 1
+        return self.journal.append(
+            str(before).encode(), kind=ADVANCE, received_at=time.time_ns() // 1000
+        )
+
+    def listen(self, callback: Callable[[list[int]], None]) -> Callable[[], None]:
+        """Have ``callback`` called with the numbers of findings just stored, in the loop's thread.
+
+        Returns what ends it.
+        """
+        self._listeners.append(callback)
+
+        def end() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return end
+
+    # ---- questions -----------------------------------------------------------------------------
+
+    def status(self) -> HostStatus:
+        """Return how the engine is, without waiting for it."""
+        engine, loop, shard = self.engine, self.loop, self.shard
+        running = bool(self._threads) and self.error is None and not self._stop.is_set()
+        replaying = running and loop.taken_offset < self._replay_to
+        ready = running and not replaying and loop.started.is_set()
+        return HostStatus(
+            ready=ready,
+            replaying=running and not ready,
+            error=self.error,
+            problem=loop.problem,
+            last_offset=self.journal.last_offset,
+            taken_offset=loop.taken_offset,
+            checkpoint_offset=loop.saved_offset,
+            checkpoint_at=self._checkpoint_at,
+            checkpoint_seconds=self._checkpoint_seconds,
+            watermark=_date(shard.latest_day),
+            closed_through=_date(shard.closed_through),
+            counts=dict(engine.counts),
+            pending_events=sum(map(len, list(engine.buffer.pieces))),
+            live_codes=len(engine.shards),
+            state_bytes=engine.shards.nbytes + engine.identity.nbytes + engine.multigraph.nbytes,
+            findings=self._finding_count,
+            waiting_rows=self.journal.waiting_rows,
+            waiting_bytes=self.journal.waiting_bytes,
+            started_at=self.started_at,
+        )
+
+    def code_path(self, text: str) -> dict[str, Any] | None:
+        """Return the whole path of a code and its standing; None if it was never seen."""
+        return self._codes.path(text)
+
+    def neighbourhood(
+        self,
+        enterprise_id: str,
+        *,
+        depth: int = 1,
+        drug: str | None = None,
+        since: dt.date | None = None,
+        until: dt.date | None = None,
+        most: int = 2000,
+    ) -> dict[str, Any] | None:
+        """Return nodes and edges around an enterprise; None if it was never seen."""
+        if self.engine.vocabulary.parties.find(enterprise_id) < 0:
+            return None
+        with self.turns:
+            edges = self.engine.supply.table(
+                enterprise=enterprise_id, depth=depth, drug=drug, since=since, until=until
+            )
+        return neighbourhood(edges, enterprise_id, self.engine.view, self.engine.vocabulary, most)
+
+    def ranking(self) -> Ranking:
+        """Return the last ranking; the first call may wait for one to be made."""
+        return self._ranking or self.refresh_ranking()
+
+    def refresh_ranking(self) -> Ranking:
+        """Rank the sellers as of now and return the ranking."""
+        from trace_engine.ranking import rank
+
+        with self._ranking_lock:
+            with self.turns:
+                closed = self.shard.closed_through
+                exposure = Exposure()
+                exposure.totals = self.engine.exposure.totals.copy()
+            table = rank(
+                self.findings.for_ranking(),
+                exposure_table(exposure, self.engine.vocabulary),
+                self.registry,
+                self.policy,
+            )
+            self._ranking = Ranking(table, time.time(), _date(closed))
+            return self._ranking
+
+    def _rank_on(self) -> None:
+        """Renew the ranking when something was judged since the last one."""
+        made_of: tuple[int, int | None] | None = None
+        while not self._stop.wait(RANKING_SECONDS):
+            now = (self.findings.last_number(), self.shard.closed_through)
+            if now == made_of or self._ranking is None:
+                continue  # nobody has asked yet, or nothing changed
+            try:
+                self.refresh_ranking()
+                made_of = now
+            except Exception:
+                _logger.exception("the ranking could not be renewed")
+
+    def plan(self, budget: int, seed: int = 0, as_of: dt.date | None = None) -> pa.Table:
+        """Return a sampling plan of what is known now (see :func:`trace_engine.sampling.plan`)."""
+        from trace_engine.sampling import plan
+
+        ranking = self.refresh_ranking()
+        last = self.shard.closed_through
+        return plan(
+            ranking.table,
+            self.findings.for_ranking(),
+            self.registry,
+            self.policy,
+            budget=budget,
+            seed=seed,
+            as_of=as_of or _date(last) or _EPOCH,
+        )
+
+    def checkpoint_now(self, timeout: float = 600.0) -> int:
+        """Have the state saved and return its offset. Raises ``TimeoutError``."""
+        return self.loop.save_now(timeout)
