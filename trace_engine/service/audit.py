@@ -102,7 +102,7 @@ class AuditTrail:
             try:
                 self._add(notes)
                 break
-            except Exception:  # a database out of reach comes back: notes are kept till then
+            except Exception:  # noqa: BLE001 (a database comes back: notes are kept till then)
                 self.failures += 1
                 _log.exception("the audit log cannot be written", extra={"notes": len(notes)})
                 pause = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
@@ -110,7 +110,8 @@ class AuditTrail:
                 if self._stop.wait(pause) and tries > len(_RETRY_SECONDS):
                     return
         for entry in entries:
-            if entry.done is not None:
+            # Whoever waited may have given up, which cancels the future.
+            if entry.done is not None and entry.done.set_running_or_notify_cancel():
                 entry.done.set_result(None)
 
 

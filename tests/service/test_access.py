@@ -1,0 +1,241 @@
+"""Keys: what opens the door, what does not, and how soon a revoked one stops to."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated
+
+import pytest
+from fastapi import Depends, FastAPI
+from starlette.testclient import TestClient
+
+from tests.service.fakes import NOW, FakeHost, FakeKeys, client, settings
+from trace_engine.service.access import (
+    CACHE_SECONDS,
+    INCLUDES,
+    USED_SECONDS,
+    Caller,
+    Doorkeeper,
+    Role,
+    new_key,
+    require,
+)
+from trace_engine.service.app import create_app
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOW.timestamp()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_key_is_long_random_and_only_its_digest_is_kept() -> None:
+    text, row = new_key("a", frozenset({Role.READ}), now=NOW)
+    other, _ = new_key("a", frozenset({Role.READ}), now=NOW)
+    secret = text.split("_", 2)[2]
+    assert len(base64.urlsafe_b64decode(secret + "=")) * 8 >= 256
+    assert text != other
+    assert secret not in repr(row)
+    assert row.digest.hex() not in repr(row)
+    assert secret.encode() not in row.digest + row.salt
+
+
+def doorkeeper() -> tuple[Doorkeeper, FakeKeys, Clock]:
+    keys, clock = FakeKeys(), Clock()
+    return Doorkeeper(keys, clock), keys, clock
+
+
+def test_right_key_gives_its_roles_and_anything_else_nothing() -> None:
+    door, keys, _ = doorkeeper()
+    text = keys.add(Role.READ)
+    caller = door.check(text)
+    assert caller is not None
+    assert caller.roles == {Role.READ}
+    for wrong in (
+        None,
+        "",
+        "te_",
+        text[:-1],
+        text + "x",
+        text.replace("te_", "tf_", 1),
+        "x" * 5000,
+    ):
+        assert door.check(wrong) is None
+
+
+def test_secret_of_one_key_does_not_open_another() -> None:
+    door, keys, _ = doorkeeper()
+    first, second = keys.add(Role.ADMIN), keys.add(Role.READ)
+    mixed = "_".join([*first.split("_")[:2], second.split("_", 2)[2]])
+    assert door.check(mixed) is None
+
+
+def test_expired_key_is_refused_from_its_moment_on() -> None:
+    door, keys, clock = doorkeeper()
+    text = keys.add(Role.READ, expires_at=NOW + timedelta(seconds=2))
+    clock.now += 1.9
+    assert door.check(text) is not None
+    clock.now += 0.1
+    assert door.check(text) is None
+
+
+def test_revoked_key_is_refused_once_the_memory_of_it_is_over() -> None:
+    door, keys, clock = doorkeeper()
+    text = keys.add(Role.READ)
+    assert door.check(text) is not None
+    for key_id, row in list(keys.rows.items()):
+        keys.rows[key_id] = replace(row, revoked_at=NOW)
+    clock.now += CACHE_SECONDS
+    assert door.check(text) is None
+
+
+def test_store_is_asked_once_and_use_is_noted_once_a_minute() -> None:
+    door, keys, clock = doorkeeper()
+    text = keys.add(Role.READ)
+    for _ in range(50):
+        assert door.check(text) is not None
+    assert keys.asked == 1
+    assert len(keys.uses) == 1
+    clock.now += USED_SECONDS
+    door.check(text)
+    assert len(keys.uses) == 2
+
+
+def test_open_until_the_first_key_and_never_again() -> None:
+    door, keys, clock = doorkeeper()
+    caller = door.check(None)
+    assert caller is not None
+    assert caller.may(Role.ADMIN)
+    keys.add(Role.READ)
+    clock.now += CACHE_SECONDS
+    assert door.check(None) is None
+    keys.rows.clear()
+    clock.now += 10 * CACHE_SECONDS
+    assert door.check(None) is None
+
+
+def test_officer_reads_admin_does_everything_and_ingest_only_sends() -> None:
+    assert INCLUDES[Role.OFFICER] >= {Role.READ}
+    assert INCLUDES[Role.ADMIN] == set(Role)
+    assert INCLUDES[Role.INGEST] == {Role.INGEST}
+    assert INCLUDES[Role.READ] == {Role.READ}
+    assert Caller("", "", frozenset({Role.INGEST, Role.READ})).may(Role.READ)
+    assert not Caller("", "", frozenset()).may(*Role)
+
+
+def guarded(keys: FakeKeys, **given: object) -> FastAPI:
+    app = create_app(FakeHost(), settings(**given), keys=keys, audit=lambda _: None, routes=())
+
+    @app.get("/for/{role}")
+    async def read(caller: Annotated[Caller, Depends(require(Role.READ))]) -> dict[str, str]:
+        return {"key": caller.key_id}
+
+    @app.post("/for/{role}")
+    async def send(caller: Annotated[Caller, Depends(require(Role.INGEST))]) -> dict[str, str]:
+        return {"key": caller.key_id}
+
+    return app
+
+
+@pytest.fixture
+def keys() -> FakeKeys:
+    return FakeKeys()
+
+
+def test_key_is_taken_from_either_header_and_basic_only_to_read(keys: FakeKeys) -> None:
+    text = keys.add(Role.READ, Role.INGEST)
+    basic = "Basic " + base64.b64encode(f"anyone:{text}".encode()).decode()
+    with client(guarded(keys)) as c:
+        for headers in (
+            {"Authorization": f"Bearer {text}"},
+            {"Authorization": f"bearer {text}"},
+            {"X-API-Key": text},
+            {"Authorization": basic},
+        ):
+            assert c.get("/for/x", headers=headers).status_code == 200
+        # A browser adds Basic to requests that other sites cause.
+        assert c.post("/for/x", headers={"Authorization": basic}).status_code == 401
+        assert c.post("/for/x", headers={"X-API-Key": text}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Basic !!!",
+        "Basic /w==",
+        "Basic",
+        "Bearer",
+        "Bearer  ",
+        "Digest x",
+        "Basic eA==",
+        "\xe9\xe9",
+    ],
+)
+def test_broken_credentials_are_refused_alike(keys: FakeKeys, header: str) -> None:
+    keys.add(Role.READ)
+    with client(guarded(keys)) as c:
+        answer = c.get("/for/x", headers={"Authorization": header.encode("latin-1")})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.json()["type"] == "/problems/unauthenticated"
+
+
+def test_missing_role_is_forbidden_and_said_in_both_languages(keys: FakeKeys) -> None:
+    text = keys.add(Role.READ)
+    with client(guarded(keys)) as c:
+        answer = c.post("/for/x", headers={"X-API-Key": text})
+    assert answer.status_code == 403
+    assert "ingest" in answer.json()["detail"]
+    assert "ingest" in answer.json()["detail_zh"]
+
+
+def test_wrong_keys_of_one_address_are_soon_not_looked_at(keys: FakeKeys) -> None:
+    text = keys.add(Role.READ)
+    with client(guarded(keys, rate_of_refusals="3/minute")) as c:
+        statuses = [
+            c.get("/for/x", headers={"X-API-Key": f"te_{i:012x}_guess"}).status_code
+            for i in range(5)
+        ]
+        assert statuses == [401, 401, 401, 429, 429]
+        asked = keys.asked
+        late = c.get("/for/x", headers={"X-API-Key": text})
+        assert late.status_code == 429
+        assert int(late.headers["retry-after"]) >= 1
+        assert keys.asked == asked
+        assert "trace_engine_refused_keys_total 3.0" in metrics_page(c)
+
+
+def metrics_page(c: TestClient) -> str:
+    return str(c.app.state.metrics.page().decode())  # type: ignore[attr-defined]
+
+
+def test_each_key_has_its_own_rate(keys: FakeKeys) -> None:
+    first, second = keys.add(Role.READ), keys.add(Role.READ)
+    with client(guarded(keys, rate_per_key="2/minute")) as c:
+        got = [c.get("/for/x", headers={"X-API-Key": first}).status_code for _ in range(3)]
+        assert got == [200, 200, 429]
+        assert c.get("/for/x", headers={"X-API-Key": second}).status_code == 200
+
+
+def test_address_without_key_has_a_rate_of_its_own(keys: FakeKeys) -> None:
+    text = keys.add(Role.READ)
+    with client(guarded(keys, rate_per_address="2/minute")) as c:
+        assert [c.get("/healthz").status_code for _ in range(3)] == [200, 200, 429]
+        assert c.get("/healthz", headers={"X-API-Key": text}).status_code == 200
+
+
+def test_no_key_text_reaches_the_log(keys: FakeKeys, caplog: pytest.LogCaptureFixture) -> None:
+    text = keys.add(Role.READ)
+    caplog.set_level("DEBUG")
+    with client(guarded(keys)) as c:
+        c.get("/for/x", headers={"X-API-Key": text})
+    logged = [record.__dict__ for record in caplog.records if record.name == "trace_engine.access"]
+    assert logged
+    assert logged[-1]["key_id"] == next(iter(keys.rows))
+    assert text.split("_", 2)[2] not in str(logged)
