@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,15 @@ class Database:
                 connection.execute(insert(SETTING), {"name": name, "value": value})
             elif known != value:
                 raise StoreError(f"{self.url}: belongs to another {name}")
+
+    def apply_retention(self, years: int, now: datetime) -> dict[str, int]:
+        """Delete what is older than ``years`` and return how many rows of which table.
+
+        See :func:`trace_engine.store.retention.apply_retention`.
+        """
+        from trace_engine.store.retention import apply_retention
+
+        return apply_retention(self, years, now)
 
     def close(self) -> None:
         """Close all connections."""
