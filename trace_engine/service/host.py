@@ -22,6 +22,7 @@ from trace_engine.cluster.loop import Pace, ShardLoop
 from trace_engine.cluster.shard import Closed, Shard
 from trace_engine.core.fold import Exposure
 from trace_engine.core.kernel import is_warm
+from trace_engine.detectors.base import Family
 from trace_engine.engine import Engine
 from trace_engine.events.encode import Encoded
 from trace_engine.evidence.tables import exposure_table
@@ -30,9 +31,11 @@ from trace_engine.readers.payload import replay
 from trace_engine.registry import Registry
 from trace_engine.service.code_path import CodeReader
 from trace_engine.service.handover import Handover, Outcomes, Taken
+from trace_engine.service.inspected import InspectedRegistry
 from trace_engine.service.neighbourhood import neighbourhood
 from trace_engine.service.stores import Stores
 from trace_engine.service.turns import Turns
+from trace_engine.store.findings_table import FindingFilters
 from trace_engine.store.journal import ADVANCE, Appended, Record
 from trace_engine.warmup import compile_kernels
 
@@ -357,7 +360,7 @@ class EngineHost:
             table = rank(
                 self.findings.for_ranking(),
                 exposure_table(exposure, self.engine.vocabulary),
-                self.registry,
+                self._inspected(),
                 self.policy,
             )
             self._ranking = Ranking(table, time.time(), _date(closed))
@@ -384,13 +387,16 @@ class EngineHost:
         last = self.shard.closed_through
         return plan(
             ranking.table,
-            self.findings.for_ranking(),
-            self.registry,
+            self.findings.table(FindingFilters(family=str(Family.SUSPECTED_VIOLATION))),
+            self._inspected(),
             self.policy,
             budget=budget,
             seed=seed,
             as_of=as_of or _date(last) or _EPOCH,
         )
+
+    def _inspected(self) -> InspectedRegistry:
+        return InspectedRegistry(self.registry, self.stores.outcomes.all())
 
     def checkpoint_now(self, timeout: float = 600.0) -> int:
         """Have the state saved and return its offset. Raises ``TimeoutError``."""

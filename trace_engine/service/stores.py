@@ -15,6 +15,7 @@ from trace_engine.store.database import Database
 from trace_engine.store.eventlog import FolderLog
 from trace_engine.store.findings_table import FindingStore
 from trace_engine.store.journal import Journal
+from trace_engine.store.outcomes import OutcomeStore
 from trace_engine.store.rejects import RejectStore
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Stores:
     database: Database
     findings: FindingStore
     rejects: RejectStore
+    outcomes: OutcomeStore
     checkpoints: CheckpointFolder
     log: FolderLog
     hash_key: bytes
@@ -65,6 +67,7 @@ class Stores:
                 database,
                 FindingStore(database),
                 RejectStore(database),
+                OutcomeStore(database),
                 CheckpointFolder(data / CHECKPOINTS),
                 FolderLog(data / LOG, lasting=True),
                 hash_key(settings),

@@ -1,0 +1,183 @@
+"""The host gives what batch scoring gives, whatever happens to it in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trace_engine.events.findings import REJECTS
+from trace_engine.events.raw import RawBatch
+from trace_engine.readers.payload import admit
+from trace_engine.scoring import Result, score
+from trace_engine.service.host import EngineHost
+from trace_engine.service.settings import ServiceSettings
+from trace_engine.simulate import simulate
+from trace_engine.store.findings_table import FindingFilters
+from trace_engine.tracing import Tracer
+
+EVENTS = 6000
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("market")
+    simulate(EVENTS, 5, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def events(market: Path) -> pa.Table:
+    table = pa.concat_tables([pq.read_table(p) for p in sorted((market / "events").iterdir())])
+    return table.sort_by("event_time")
+
+
+@pytest.fixture(scope="module")
+def expected(market: Path) -> Result:
+    return score(str(market / "events"), registry=str(market / "registry"))
+
+
+def open_host(data: Path, market: Path) -> EngineHost:
+    host = EngineHost.open(
+        ServiceSettings(data=data, registry=market / "registry", future_days=9999)
+    )
+    host.start()
+    return host
+
+
+def send(host: EngineHost, table: pa.Table) -> int:
+    batch = table.combine_chunks().to_batches()[0]
+    encoded, payload = admit(RawBatch(batch, "request", 1), REJECTS.empty_table(), host.encoder)
+    return host.submit(encoded, payload).result(10).offset
+
+
+def pieces(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    for start in range(0, table.num_rows, rows):
+        yield table.slice(start, rows)
+
+
+def close_all(host: EngineHost) -> None:
+    latest = host.status().watermark
+    assert latest is not None
+    offset = host.advance(latest).result(10).offset
+    assert host.wait_taken(offset, 60) is not None
+
+
+def by_id(table: pa.Table) -> pa.Table:
+    return table.sort_by("finding_id").combine_chunks()
+
+
+def stored(host: EngineHost) -> pa.Table:
+    return by_id(host.findings.table(FindingFilters()))
+
+
+def finished(host: EngineHost, last: int) -> None:
+    assert host.wait_taken(last, 120) is not None
+    close_all(host)
+
+
+def test_findings_equal_batch_scoring(
+    tmp_path: Path, market: Path, events: pa.Table, expected: Result
+) -> None:
+    host = open_host(tmp_path, market)
+    last = [send(host, piece) for piece in pieces(events, 500)][-1]
+    finished(host, last)
+    assert stored(host).equals(by_id(expected.findings))
+    status = host.status()
+    counts = status.counts
+    assert counts["rows"] == events.num_rows
+    assert counts["rows"] == counts["events"] + counts["duplicates"] + counts["rejects"]
+    assert (status.ready, status.pending_events, status.error) == (True, 0, None)
+    assert host.refresh_ranking().table.equals(expected.sellers)
+    as_of = expected.last_date
+    assert host.plan(30, seed=3, as_of=as_of).equals(expected.plan(30, seed=3, as_of=as_of))
+    host.close()
+
+
+def test_restarts_change_nothing(
+    tmp_path: Path, market: Path, events: pa.Table, expected: Result
+) -> None:
+    host = open_host(tmp_path, market)
+    last = 0
+    for number, piece in enumerate(pieces(events, 400)):
+        last = send(host, piece)
+        if number % 6 == 5:
+            host.close()
+            host = open_host(tmp_path, market)
+    finished(host, last)
+    assert stored(host).equals(by_id(expected.findings))
+    assert host.status().counts["rows"] == events.num_rows
+    host.close()
+
+
+def test_a_lost_checkpoint_is_made_up_for_by_the_journal(
+    tmp_path: Path,
+    market: Path,
+    events: pa.Table,
+    expected: Result,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = open_host(tmp_path, market)
+    parts = list(pieces(events, 400))
+    for number, piece in enumerate(parts[:-3]):
+        last = send(host, piece)
+        if number in (4, 9):
+            host.wait_taken(last, 60)
+            host.checkpoint_now()
+    host.close()
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    damaged = max(newest.iterdir(), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+    host = open_host(tmp_path, market)
+    assert "checkpoint left out" in caplog.text
+    last = [send(host, piece) for piece in parts[-3:]][-1]
+    finished(host, last)
+    assert stored(host).equals(by_id(expected.findings))
+    host.close()
+
+
+def test_a_code_is_told_judged_and_held(tmp_path: Path, market: Path, events: pa.Table) -> None:
+    host = open_host(tmp_path, market)
+    half = events.num_rows // 2
+    last = [send(host, piece) for piece in pieces(events.slice(0, half), 500)][-1]
+    host.wait_taken(last, 60)
+    known = events.slice(0, half)["code"].to_pylist()
+    tracer = Tracer(host.engine)
+    seen = {"judged": 0, "held": 0}
+    for code in dict.fromkeys([*known[:40], *known[-40:]]):
+        told = host.code_path(code)
+        assert told is not None
+        ids = [event["event_id"] for event in told["path"]]
+        assert len(ids) == len(set(ids))
+        seen["judged"] += told["judged"] > 0
+        seen["held"] += told["held"] > 0
+        if told["judged"]:
+            trace = tracer.code(code)
+            judged = [e for e in told["path"] if e["judged"]]
+            assert [e["event_id"] for e in judged] == [e["event_id"] for e in trace.path]
+            assert (told["place"], told["batch_no"] or "") == (trace.place, trace.batch)
+    assert min(seen.values()) > 0
+    assert host.code_path("81234567890123456789") is None
+    host.close()
+
+
+def test_a_neighbourhood_is_cut_where_it_is_too_large(
+    tmp_path: Path, market: Path, events: pa.Table
+) -> None:
+    host = open_host(tmp_path, market)
+    last = send(host, events.slice(0, 3000))
+    finished(host, last)
+    centre = host.refresh_ranking().table["enterprise_id"][0].as_py()
+    whole = host.neighbourhood(centre)
+    assert whole is not None
+    assert whole["edges"]
+    assert all(centre in (e["source_id"], e["target_id"]) for e in whole["edges"])
+    cut = host.neighbourhood(centre, most=1)
+    assert cut is not None
+    assert len(cut["edges"]) == 1
+    assert cut["left_out"] == len(whole["edges"]) - 1
+    assert host.neighbourhood("nobody") is None
+    host.close()
