@@ -10,8 +10,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from trace_engine.service.access import KeyRecord, Role, new_key
+from trace_engine.service.access import Role, new_key
 from trace_engine.service.settings import ServiceSettings
+from trace_engine.store.keys import KeyRecord
 
 LOCAL = "http://127.0.0.1"
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)

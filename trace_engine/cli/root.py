@@ -99,6 +99,16 @@ COMMANDS: dict[str, Entry] = {
         "verify",
         Text("核对结果文件夹是否被改动。", "Check that an output folder is unchanged."),
     ),
+    "serve": Entry(
+        "serve",
+        Text(
+            "启动 HTTP 服务：接收事件，持续给出线索。",
+            "Run the HTTP service: events in, findings out.",
+        ),
+    ),
+    "keys": Entry(
+        "keys", Text("管理服务密钥。", "Manage the keys of the service: add, list, revoke.")
+    ),
     "warmup": Entry(
         "warmup",
         Text("预先编译计算内核。", "Compile the kernels ahead of the first run."),

@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Protocol
@@ -30,6 +30,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from trace_engine.service.problems import Problem
+from trace_engine.store.keys import KeyRecord
 
 KEY_PREFIX = "te"
 SECRET_BYTES = 32
@@ -67,21 +68,6 @@ class Caller:
     def may(self, *roles: Role) -> bool:
         """Return whether this caller has at least one of ``roles``, by inclusion."""
         return any(role in INCLUDES[own] for own in self.roles for role in roles)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """A key as stored. Times are aware and UTC."""
-
-    key_id: str
-    name: str
-    roles: tuple[str, ...]
-    salt: bytes
-    digest: bytes = field(repr=False)
-    created_at: datetime
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
-    last_used_at: datetime | None = None
 
 
 class Keys(Protocol):

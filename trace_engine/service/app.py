@@ -10,7 +10,6 @@ Without keys the service answers only to the host names of this machine: a test 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,10 +25,13 @@ from trace_engine.service.gate import Gate
 from trace_engine.service.limits import Limiter
 from trace_engine.service.metrics import Metrics
 from trace_engine.service.settings import ServiceSettings
+from trace_engine.store.audit import AuditLog
+from trace_engine.store.keys import KeyStore
 
 if TYPE_CHECKING:
     from trace_engine.service.host import EngineHost
 
+ROUTES_PACKAGE = "trace_engine.service.routes"
 ROUTES = (
     "events",
     "findings",
@@ -58,7 +60,7 @@ def create_app(
     settings: ServiceSettings,
     *,
     keys: Keys | None = None,
-    audit: Callable[[list[Note]], None] | None = None,
+    audit: Callable[[list[Note]], object] | None = None,
     routes: Sequence[str] = ROUTES,
 ) -> FastAPI:
     """Return the app that answers from ``host``.
@@ -66,9 +68,9 @@ def create_app(
     ``keys`` and ``audit`` (where notes go) are those of the host's database unless given;
     ``routes`` are the modules of ``service/routes`` to include.
     """
-    trail = AuditTrail(audit or _audit_of(host))
+    trail = AuditTrail(audit if audit is not None else AuditLog(host.database).add)
     metrics = Metrics(host)
-    doorkeeper = Doorkeeper(keys if keys is not None else _keys_of(host))
+    doorkeeper = Doorkeeper(keys if keys is not None else KeyStore(host.database))
     doorkeeper.is_open()
 
     @asynccontextmanager
@@ -101,9 +103,7 @@ def create_app(
     app.state.stopping = threading.Event()  # set when the app is asked to end: streams close
     problems.install(app)
     for name in routes:
-        module = f"trace_engine.service.routes.{name}"
-        if importlib.util.find_spec(module) is not None:
-            app.include_router(importlib.import_module(module).router)
+        app.include_router(importlib.import_module(f"{ROUTES_PACKAGE}.{name}").router)
     app.include_router(health.router)
     app.include_router(status_page.router)
     app.mount("/static", status_page.Static(), name="static")
@@ -130,24 +130,3 @@ def _document_problems(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-class _NoKeys:
-    """A host without a database has no keys."""
-
-    def get(self, key_id: str) -> None:
-        return None
-
-    def any(self) -> bool:
-        return False
-
-    def used(self, key_id: str, at: object) -> None:
-        return None
-
-
-def _keys_of(host: EngineHost) -> Keys:
-    return _NoKeys()
-
-
-def _audit_of(host: EngineHost) -> Callable[[list[Note]], None]:
-    return lambda notes: None

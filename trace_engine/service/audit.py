@@ -20,7 +20,7 @@ LINGER = 0.25  # seconds that a note of a look may wait for others
 MOST_QUEUED = 10_000
 MOST_TOGETHER = 2_000
 _RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
-_log = logging.getLogger("trace_engine.service.audit")
+_logger = logging.getLogger("trace_engine.service.audit")
 
 Note = dict[str, Any]  # at, key_id, name, address, request_id, action, subject, details
 
@@ -37,7 +37,7 @@ class _Entry(NamedTuple):
 class AuditTrail:
     """Takes notes from any thread and gives them to ``add`` in order."""
 
-    def __init__(self, add: Callable[[list[Note]], None]) -> None:
+    def __init__(self, add: Callable[[list[Note]], object]) -> None:
         self._add = add
         self._queue: queue.Queue[_Entry | None] = queue.Queue(MOST_QUEUED)
         self._thread: threading.Thread | None = None
@@ -57,7 +57,9 @@ class AuditTrail:
         self._queue.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
-            _log.error("notes for the audit log were lost", extra={"waiting": self._queue.qsize()})
+            _logger.error(
+                "notes for the audit log were lost", extra={"waiting": self._queue.qsize()}
+            )
         self._thread = None
 
     def put(self, notes: Sequence[Note], *, wait: bool) -> Future[None] | None:
@@ -102,9 +104,9 @@ class AuditTrail:
             try:
                 self._add(notes)
                 break
-            except Exception:  # noqa: BLE001 (a database comes back: notes are kept till then)
+            except Exception:  # a database comes back: notes are kept till then
                 self.failures += 1
-                _log.exception("the audit log cannot be written", extra={"notes": len(notes)})
+                _logger.exception("the audit log cannot be written", extra={"notes": len(notes)})
                 pause = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
                 tries += 1
                 if self._stop.wait(pause) and tries > len(_RETRY_SECONDS):

@@ -42,7 +42,7 @@ AUDIT_SECONDS = 10.0
 DRAIN_SECONDS = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _access_log = logging.getLogger("trace_engine.access")
-_log = logging.getLogger("trace_engine.service")
+_logger = logging.getLogger("trace_engine.service")
 
 
 class Gate:
@@ -224,7 +224,7 @@ class _Passage:
         except Exception as error:  # the last place that can answer the caller
             problem = error if isinstance(error, Problem) else self._unsent
             if problem is None:
-                _log.exception(
+                _logger.exception(
                     "a request failed",
                     extra={"request_id": state["request_id"], "path": self.scope["path"]},
                 )

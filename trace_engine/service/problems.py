@@ -7,7 +7,6 @@ caller sent is never repeated in an answer by this module: it may hold personal 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -23,7 +22,6 @@ from starlette.responses import Response
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "/problems/"
 MOST_ERRORS = 50  # of one request told back; more says nothing new
-_log = logging.getLogger("trace_engine.service")
 
 
 class Kind(NamedTuple):

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from asyncio import AbstractEventLoop, TimerHandle, Transport
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from trace_engine.service.problems import Problem
 from trace_engine.service.settings import ServiceSettings
 
 BACKLOG = 2048
-_log = logging.getLogger("trace_engine.service")
+_logger = logging.getLogger("trace_engine.service")
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -158,6 +159,9 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Handle SIGTERM and SIGINT while serving."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread gets signals: whoever runs us elsewhere stops us
+            return
         kinds = (signal.SIGTERM, signal.SIGINT)
         before = {kind: signal.signal(kind, self.handle_exit) for kind in kinds}
         try:
@@ -230,7 +234,7 @@ def notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.sendto(state.encode(), address)
     except OSError:
-        _log.warning("systemd could not be told", extra={"state": state})
+        _logger.warning("systemd could not be told", extra={"state": state})
 
 
 async def _watchdog() -> None:

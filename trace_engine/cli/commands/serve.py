@@ -114,12 +114,12 @@ def serve(lang: str | None, debug: bool, **given: Any) -> int:  # noqa: ARG001
 
 def refuse_unguarded(settings: ServiceSettings) -> None:
     """Raise :class:`UserError` for an address that others reach while there is no key."""
-    from trace_engine.service.stores_of import has_keys
+    from trace_engine.service.keyring import opened
     from trace_engine.store.database import StoreError
 
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        guarded = has_keys(settings)
+        with opened(settings) as (keys, _):
+            guarded = keys.any()
     except StoreError as error:
         raise UserError(one_line(str(error))) from error
     if guarded:
@@ -151,6 +151,8 @@ def run(settings: ServiceSettings) -> None:
     from trace_engine.service.app import create_app
     from trace_engine.service.host import EngineHost
     from trace_engine.service.settings import SettingsError
+    from trace_engine.service.upkeep import Upkeep
+    from trace_engine.store.audit import AuditLog
     from trace_engine.store.checkpoint import CheckpointError
     from trace_engine.store.database import StoreError
     from trace_engine.store.journal import JournalError
@@ -173,11 +175,14 @@ def run(settings: ServiceSettings) -> None:
             StoreError,
         ) as error:
             raise UserError(one_line(str(error))) from error
+        upkeep = Upkeep(host.database, AuditLog(host.database), settings.retention_years)
         try:
             host.start()
+            upkeep.start()
             said = say(f"已启动：{url}（状态页 {url}/）", f"listening on {url} (status at {url}/)")
             server.run(create_app(host, settings), settings, bound, lambda: click.echo(said))
         finally:
+            upkeep.close()
             host.close()
     finally:
         bound.close()
