@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trace_engine.events.batch import OPTIONAL_COLUMNS, EventBatch
+from trace_engine.events.batch import DAY, OPTIONAL_COLUMNS, EventBatch
 from trace_engine.events.encode import Encoded, Encoder
 from trace_engine.events.findings import REJECTS
 from trace_engine.events.masking import masked
@@ -23,6 +23,7 @@ from trace_engine.events.raw import RawBatch
 VERSION = b"1"
 ROW = "#row"  # 1-based number of each row in its delivery, where they do not simply follow
 _VERSION, _ROWS_IN, _REGIONS, _PATH = b"version", b"rows_in", b"unknown_regions", b"path"
+_LAST_DAY = b"last_day"  # of its events, days since 1970-01-01; not there without events
 _PACKED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _AS_IS = pa.ipc.IpcWriteOptions(use_threads=False)
 _WORTH_PACKING = 1 << 14  # bytes; below, packing costs more than the pages it saves
@@ -80,6 +81,18 @@ def replay(payload: bytes, encoder: Encoder) -> Encoded:
     return Encoded(encoded.batch, pa.concat_tables(rejects), stored.rows_in, stored.unknown_regions)
 
 
+def last_day(payload: bytes) -> int | None:
+    """Return the last day of the events of a payload, in days since 1970-01-01; None without any.
+
+    Raises :class:`PayloadError` if it cannot be read.
+    """
+    try:
+        found = (pa.ipc.read_schema(pa.BufferReader(payload)).metadata or {}).get(_LAST_DAY)
+    except (pa.ArrowException, OSError) as error:
+        raise PayloadError(f"payload of {len(payload)} bytes is damaged: {error}") from error
+    return None if found is None else int(found)
+
+
 def read_payload(payload: bytes) -> Stored:
     """Return what a payload holds; raises :class:`PayloadError` if it cannot be read."""
     source = pa.BufferReader(payload)
@@ -122,6 +135,8 @@ def _write(
         _REGIONS: b"%d" % encoded.unknown_regions,
         _PATH: path.encode(),
     }
+    if len(encoded.batch):
+        meta[_LAST_DAY] = b"%d" % (int(encoded.batch.time.max()) // DAY)
     batch = batch.replace_schema_metadata(meta)
     options = _PACKED if batch.nbytes >= _WORTH_PACKING else _AS_IS
     sink = pa.BufferOutputStream()
