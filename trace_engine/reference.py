@@ -44,6 +44,7 @@ class ReferenceData:
                 region=_plain(view.party_region, np.int16),
                 single_place=_plain(view.party_single_place, np.bool_),
                 capacity=_plain(view.drug_capacity, np.int32),
+                packs_in_case=_plain(view.drug_packs_in_case, np.int32),
                 region_province=_plain(regions.province, np.int8),
                 region_is_province=_plain(regions.is_province, np.bool_),
             )

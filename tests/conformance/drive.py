@@ -79,6 +79,7 @@ def compiled(
         region=view.party_region,
         single_place=view.party_single_place,
         capacity=view.drug_capacity,
+        packs_in_case=view.drug_packs_in_case,
         region_province=regions.province,
         region_is_province=regions.is_province,
     )

@@ -28,6 +28,7 @@ from tests.conformance.strategies import (
 
 OUTER = tuple(f"{DRUGS[0]}{serial:013d}" for serial in (101, 102, 103))
 NEW = f"{DRUGS[0]}{201:013d}"
+RATIOS = ("4片/盒×1盒/箱", "3片×2板/盒×1盒/中盒×2中盒/箱", "1:1")
 
 
 def parents_of(r: random.Random, codes: tuple[str, ...]) -> dict[str, str]:
@@ -105,15 +106,24 @@ def packed_history(r: random.Random, codes: int, events: int) -> tuple[Row, ...]
     return finish(r, rows)
 
 
+def registry_with_ratios(
+    r: random.Random,
+) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[Row, ...]]:
+    """Return enterprises, drugs and recalls; of most drugs it is said what a case holds."""
+    enterprises, drugs, recalls = make_registry(r)
+    said = [{**drug, "pack_spec": r.choice((drug["pack_spec"], *RATIOS))} for drug in drugs]
+    return enterprises, tuple(said), recalls
+
+
 def packed_case(seed: int, codes: int = 3, events: int = 6) -> Case:
     """Return the case of a seed: the same for ever."""
     r = random.Random(seed)
-    return Case(*make_registry(r), packed_history(r, codes, events))
+    return Case(*registry_with_ratios(r), packed_history(r, codes, events))
 
 
 def packed_cases(codes: int = 3, events: int = 6) -> st.SearchStrategy[Case]:
     """Return a strategy of cases."""
     return st.builds(
-        lambda r: Case(*make_registry(r), packed_history(r, codes, events)),
+        lambda r: Case(*registry_with_ratios(r), packed_history(r, codes, events)),
         st.randoms(use_true_random=False),
     )

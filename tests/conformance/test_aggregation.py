@@ -30,7 +30,7 @@ from tests.reference.world import World
 
 # Detectors that read custody: the others do not see what is in what.
 OF_CUSTODY = (
-    "cross_region_resale", "dead_code_use", "duplicate_sale", "impossible_travel",
+    "aggregation_conflict", "cross_region_resale", "dead_code_use", "duplicate_sale", "impossible_travel",
     "ownership_cycle", "price_inversion", "rapid_turnover", "repeated_transfer", "reverse_flow",
     "sold_code_moves", "unmatched_receipt", "unmatched_shipment", "unrecorded_source",
 )  # fmt: skip

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.detectors.conftest import SALE, SHIP, numbers
+from trace_engine.core.conflicts import ONE_BILL, OVERFULL, Conflicts
+from trace_engine.detectors.aggregation_conflict import (
+    AggregationConflict,
+    AggregationConflictParameters,
+)
 from trace_engine.detectors.malformed_code import MalformedCode
 from trace_engine.detectors.time_disorder import TimeDisorder, TimeDisorderParameters
 from trace_engine.detectors.unknown_product import UnknownProduct
@@ -11,6 +17,7 @@ from trace_engine.events.batch import (
     CODE_HEADER,
     CODE_STRUCTURE,
     DRUG_DECLARED,
+    NATIONAL_LIMIT,
 )
 from trace_engine.events.kinds import EventKind
 
@@ -109,3 +116,40 @@ def test_time_disorder_grows_with_the_lag(world):
     data = world.slice([event(record="2025-03-29 10:00"), event(record="2026-03-01 10:00")])
     verdict = TimeDisorder().judge(data, TimeDisorderParameters())
     assert verdict.hits.severity.tolist() == pytest.approx([0.4, 0.6])
+
+
+@pytest.mark.parametrize(("excess", "fires"), [(1, [0, 1, 2]), (3, [0, 2]), (4, [0])])
+def test_overfull_from_the_excess_that_the_policy_says(world, excess, fires):
+    data = world.slice([event(), event(), event()])
+    data.custody.conflicts = Conflicts(
+        rows=np.arange(3),
+        why=np.array([ONE_BILL, OVERFULL, OVERFULL], np.int8),
+        parent=np.array([1, 2, 3], np.uint64),
+        party=np.full(3, -1, np.int32),
+        inside=np.array([1, 25, 27]),
+        limit=np.array([0, 24, 24]),
+    )
+    verdict = AggregationConflict().judge(data, AggregationConflictParameters(excess=excess))
+    assert numbers(data, verdict.hits) == fires
+    of_bill = [row == 0 for row in fires]
+    assert (verdict.hits.threshold == np.where(of_bill, 0, 24)).all()
+    assert [("27" in text) for text in verdict.hits.extra["reason_en"]] == [r == 2 for r in fires]
+
+
+def test_packing_into_parents_of_unknown_size_is_counted_as_not_judged(world):
+    world.drugs = {"8000001": {"pack_spec": "24片/盒×24盒/箱"}, "8000002": {"pack_spec": "24片/盒"}}
+    packing = {"kind": EventKind.PACK, "target": None}
+    events = [
+        event(**packing, drug="8000001"),
+        event(**packing, drug="8000002"),
+        event(**packing, drug="8000001"),
+        event(drug="8000002"),
+    ]
+    data = world.slice(events)
+    data.custody.conflicts = None
+    of_a_shipping_unit = NATIONAL_LIMIT + 1
+    data.batch.optional["parent"] = np.array([5, 5, of_a_shipping_unit, 5], np.uint64)
+    verdict = AggregationConflict().judge(data, AggregationConflictParameters())
+    assert verdict.hits is None
+    assert verdict.skipped == {"no_pack_ratio": 2}
+    assert verdict.judged == 4

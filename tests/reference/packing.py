@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from collections.abc import Callable
 
-from tests.reference.events import Event
+from tests.reference.events import DAY, Event
 from tests.reference.history import NOBODY, History, RawHit, hit
 from tests.reference.inside import MOVEMENTS, Aggregation, Link, states_parent
 from tests.reference.state import Enriched
@@ -36,7 +38,8 @@ def aggregation_conflict(history: History) -> list[RawHit]:
             hits.append(hit(NAME, row, 1, subject=event.giver or event.actor, counterparty=to))
         elif in_one_bill(view, event, link):
             hits.append(hit(NAME, row, 1, subject=event.giver or event.actor))
-    return hits
+    told = {found.event_id for found in hits}
+    return hits + [found for found in overfull(history, known) if found.event_id not in told]
 
 
 NAME = "aggregation_conflict"
@@ -80,6 +83,47 @@ def in_one_bill(view: Aggregation, event: Event, link: Link) -> bool:
     packed = {pack.code for pack in view.packed.get(link.parent, []) if pack.day <= event.day}
     partial = any(other.quantity_stated and other.quantity < len(packed) for other in beside)
     return bool(beside) and not partial
+
+
+def overfull(history: History, known: Callable[[int], Aggregation]) -> list[RawHit]:
+    """Return the events that put more packs of a drug into a case than the registry says it holds."""
+    excess = history.p(NAME).excess
+    packings: dict[tuple[str, int, str | None], list[Enriched]] = {}
+    for row in history:
+        if row.event.kind == EventKind.PACK and states_parent(row.event):
+            filled = (str(row.event.parent), row.event.day, row.event.drug)
+            packings.setdefault(filled, []).append(row)
+    hits = []
+    for (case, day, drug), rows in packings.items():
+        limit = history.world.packs_in_case(drug)
+        view = known(day)
+        ever = [pack for pack in view.packed.get(case, []) if pack.day <= day]
+        if limit is None or not re.fullmatch("8[0-9]{19}", case) or len(ever) > 10 * limit:
+            continue
+        inside = {}
+        for code in {pack.code for pack in ever if pack.drug == drug}:
+            other = [*view.packed.get(code, []), *view.successors.get(code, [])]
+            carton_or_dead = any(event.day <= day for event in other)
+            link = next((link for link in view.links(code) if in_at_night(link, case, day)), None)
+            if link is not None and not carton_or_dead:
+                inside[code] = link.opener
+        order = sorted(
+            (row for row in rows if row.event is inside.get(row.event.code)),
+            key=lambda row: (row.event.time, row.event.key),
+        )
+        too_many = len(inside) - limit
+        if too_many >= excess:
+            hits += [
+                hit(NAME, row, len(inside), subject=row.event.actor, counterparty=NOBODY)
+                for row in order[-too_many:]
+            ]
+    return hits
+
+
+def in_at_night(link: Link, case: str, day: int) -> bool:
+    """Return whether a code is in ``case`` by this link when ``day`` ends."""
+    closed = link.until is not None and link.until // DAY <= day
+    return link.parent == case and link.since // DAY <= day and not closed
 
 
 SILENT = {EventKind.UNKNOWN, EventKind.VERIFICATION, EventKind.VOID, *CODELESS}

@@ -31,6 +31,23 @@ def units_per_pack(pack_spec: str) -> int | None:
     return units if 0 < units <= LARGEST_PACK else None
 
 
+def packs_in_case(pack_spec: str) -> int | None:
+    """Return packs in one case: ``24片/盒×400盒/箱`` 400, ``1:400`` 400; None where it says nothing."""
+    if ":" in pack_spec:
+        return math.prod(int(part) for part in pack_spec.split(":"))
+    whole, inner = re.fullmatch("(.*)/箱", pack_spec), 1
+    while whole:
+        *rest, step = re.split("[×x*]", whole[1])
+        found = re.fullmatch(r"(\d+)(\D+)", step)
+        if found is None or not rest:
+            return None
+        inner *= int(found[1])
+        whole = re.fullmatch(f"(.*)/{found[2]}", "×".join(rest))
+        if whole is None or "/" not in whole[1]:
+            return inner
+    return None
+
+
 @dataclass(frozen=True)
 class Settings:
     """Thresholds the reference uses; defaults as catalogued."""
@@ -121,6 +138,10 @@ class World:
     def capacity(self, drug: str | None) -> int | None:
         """Return the units in one pack of a drug, or None where the registry does not say."""
         return units_per_pack(str(self.drugs.get(drug or "", {}).get("pack_spec") or ""))
+
+    def packs_in_case(self, drug: str | None) -> int | None:
+        """Return the packs in one case of a drug, or None where the registry does not say."""
+        return packs_in_case(str(self.drugs.get(drug or "", {}).get("pack_spec") or ""))
 
     # ------------------------------------------------------------ places
 

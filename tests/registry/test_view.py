@@ -221,6 +221,7 @@ ARRAYS = (
     "party_known", "party_row", "party_region", "party_province", "party_type", "party_group",
     "party_single_place", "party_licensed", "dispatch_offsets", "dispatch_regions",
     "dispatch_cities", "drug_known", "drug_row", "drug_classes", "drug_capacity",
+    "drug_packs_in_case",
 )  # fmt: skip
 
 

@@ -86,7 +86,16 @@ def step(
             shards, batch, node_of_row, custody, seq_base, log, voided, void_days, parties["group"]
         )
         custody.conflicts = find_conflicts(
-            shards, batch, node_of_row, custody, seq_base, log, voided, void_days, parties["group"]
+            shards,
+            batch,
+            node_of_row,
+            custody,
+            seq_base,
+            log,
+            voided,
+            void_days,
+            parties["group"],
+            reference.packs_in_case,
         )
     return custody
 

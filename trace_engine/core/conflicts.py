@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core import signals as sig
+from trace_engine.core.overfull import Overfull, find_overfull
 from trace_engine.core.past import Past, last_before
 from trace_engine.core.stories import MOVES, STATES, Stories, statements
 from trace_engine.events.batch import DAY, QUANTITY_STATED
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-TWO_PARENTS, ELSEWHERE, ONE_BILL = 0, 1, 2
+TWO_PARENTS, ELSEWHERE, ONE_BILL, OVERFULL = 0, 1, 2, 3
 
 _PACK = int(EventKind.PACK)
 
@@ -34,9 +36,11 @@ class Conflicts:
     """Events of a slice that contradict what is known of packing, all of shape ``(m,)``."""
 
     rows: Int64  # of the slice
-    why: npt.NDArray[np.int8]  # TWO_PARENTS, ELSEWHERE, ONE_BILL
-    parent: npt.NDArray[np.uint64]  # the code that the event's code is in
+    why: npt.NDArray[np.int8]  # TWO_PARENTS, ELSEWHERE, ONE_BILL, OVERFULL
+    parent: npt.NDArray[np.uint64]  # the code that the event's code is in, or is packed into
     party: Int32  # who packed it there, or who has the parent; -1 unknown
+    inside: Int64  # OVERFULL: packs in the parent when the day ended; else 1
+    limit: Int64  # OVERFULL: packs that a case of the product holds; else 0
 
 
 def find_conflicts(
@@ -49,14 +53,66 @@ def find_conflicts(
     voided: set[int],
     void_days: dict[int, int],
     group: Int32,
+    packs_in_case: Int32,
 ) -> Conflicts | None:
-    """Return the conflicts of a slice that custody has judged; None where nothing can be one."""
+    """Return the conflicts of a slice that custody has judged; None where there are none.
+
+    ``group`` is the group of each party, ``packs_in_case`` what a case of each drug holds (-1: not
+    known). An event that contradicts in two ways is told once, for the graver one.
+    """
     table = shards.packages
     a = table.arrays
     child = node_of_row >= 0
     child[child] = a.up[node_of_row[child]] >= 0
     if not child.any():
         return None
+    last_of = last_before(shards, custody, seq_base)
+    found = _contradictions(
+        table, batch, node_of_row, child, custody, seq_base, last_of, log, voided, void_days, group
+    )
+    overfull = find_overfull(
+        table, batch, node_of_row, seq_base, last_of, log, voided, void_days, packs_in_case
+    )
+    return found if overfull is None else _joined(found, overfull)
+
+
+def _joined(found: Conflicts | None, overfull: Overfull) -> Conflicts:
+    """Return conflicts of both sorts, those of ``found`` first."""
+    told = np.empty(0, np.int64) if found is None else found.rows
+    new = ~np.isin(overfull.rows, told)
+    count = int(np.count_nonzero(new))
+    late = Conflicts(
+        overfull.rows[new],
+        np.full(count, OVERFULL, np.int8),
+        overfull.parent[new],
+        np.full(count, -1, np.int32),
+        overfull.inside[new],
+        overfull.limit[new],
+    )
+    if found is None:
+        return late
+    return Conflicts(
+        *(
+            np.concatenate([getattr(part, field.name) for part in (found, late)])
+            for field in fields(Conflicts)
+        )
+    )
+
+
+def _contradictions(
+    table: PackageTable,
+    batch: EventBatch,
+    node_of_row: Int32,
+    child: npt.NDArray[np.bool_],
+    custody: Custody,
+    seq_base: int,
+    last_of: Callable[[npt.NDArray[np.uint64]], Int64],
+    log: EventLog,
+    voided: set[int],
+    void_days: dict[int, int],
+    group: Int32,
+) -> Conflicts | None:
+    """Return the events that contradict where custody has found their codes, packages aside."""
     parent = batch.optional.get("parent")
     repacked = child & (batch.kind == _PACK)
     repacked[repacked] = table.several_parents(node_of_row[repacked].astype(np.int64))
@@ -67,7 +123,6 @@ def find_conflicts(
     asked = np.flatnonzero(repacked | elsewhere | one_bill)
     if len(asked) == 0:
         return None
-    last_of = last_before(shards, custody, seq_base)
     roots = np.unique(node_of_row[asked]).astype(np.int64)
     past = Past(table, log, roots, last_of, batch, node_of_row, seq_base)
     here = set(past.seq.tolist())
@@ -99,6 +154,8 @@ def find_conflicts(
         columns[:, 1].astype(np.int8),
         past.keys[columns[:, 2]],
         columns[:, 3].astype(np.int32),
+        np.ones(len(columns), np.int64),
+        np.zeros(len(columns), np.int64),
     )
 
 

@@ -112,6 +112,7 @@ class Reference(NamedTuple):
     region: npt.NDArray[np.int16]  # by party, -1 unknown
     single_place: npt.NDArray[np.bool_]  # by party: has no registered warehouse elsewhere
     capacity: npt.NDArray[np.int32]  # by drug: units a pack, -1 unknown
+    packs_in_case: npt.NDArray[np.int32]  # by drug: smallest packs a case, -1 unknown
     region_province: npt.NDArray[np.int8]
     region_is_province: npt.NDArray[np.bool_]
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trace_engine.registry.pack_ratio import packs_in_case
 from trace_engine.registry.regions import Regions, load_regions
 from trace_engine.registry.types import (
     CLASS_BITS,
@@ -276,6 +277,12 @@ class DrugRows(_Rows):
             else by_value(spec, np.int32, pack_capacity, -1)
         )
         self.capacity = _with_neutral(capacity, -1)
+        in_case = (
+            np.full(len(self), -1, np.int32)
+            if spec is None
+            else by_value(spec, np.int32, packs_in_case, -1)
+        )
+        self.packs_in_case = _with_neutral(in_case, -1)
 
     def _use_latest(self) -> None:
         column = self.column("valid_from")

@@ -47,6 +47,7 @@ _COLUMN_TYPES: dict[str, type[np.generic]] = {
     "drug_known": np.bool_,
     "drug_classes": np.uint64,
     "drug_capacity": np.int32,
+    "drug_packs_in_case": np.int32,
 }
 
 
@@ -115,7 +116,8 @@ class RegistryView:
     ========================  ==========  =====================================================
 
     By drug id: ``drug_known`` bool, ``drug_row`` int32 (-1), ``drug_classes`` uint64 (bits of
-    :attr:`class_bits`), ``drug_capacity`` int32 (units in a pack; -1 unknown or above 250).
+    :attr:`class_bits`), ``drug_capacity`` int32 (units in a pack; -1 unknown or above 250),
+    ``drug_packs_in_case`` int32 (smallest packs in a case; -1 unknown).
 
     By platform id: ``platform_party`` int32 (party id of the registered enterprise that runs it; -1).
 
@@ -217,6 +219,9 @@ class RegistryView:
             self._drugs.classes[row]
         )
         self.drug_capacity: Int32 = grow["drug_capacity"].extend(self._drugs.capacity[row])
+        self.drug_packs_in_case: Int32 = grow["drug_packs_in_case"].extend(
+            self._drugs.packs_in_case[row]
+        )
 
     def row_classes(self) -> npt.NDArray[np.uint64]:
         """Return the class masks by row of ``drugs``, and a last entry 0 for unknown drugs."""

@@ -32,6 +32,7 @@ from trace_engine.simulate.market import (
     Market,
     Territory,
 )
+from trace_engine.simulate.pace import CASE_PACKS
 from trace_engine.simulate.write import shop_id
 
 _ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -248,7 +249,7 @@ def _drugs(market: Market, ids: list[str]) -> list[dict[str, Any]]:
                 "holder_id": ids[int(market.drug_holder[drug])],
                 "form": medicine.form,
                 "strength": f"{(drug % 8 + 1) * 5}mg",
-                "pack_spec": f"{medicine.units}{unit}/盒",
+                "pack_spec": f"{medicine.units}{unit}/盒×{CASE_PACKS}盒/箱",
                 "classes": medicine.classes,
                 "valid_from": "2015-01-01",
                 "valid_to": "",

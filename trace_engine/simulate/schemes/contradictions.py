@@ -9,6 +9,7 @@ from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.flows import HOUR
 from trace_engine.simulate.market import PHARMACY, RETAIL, WHOLESALER
+from trace_engine.simulate.pace import CASE_PACKS
 from trace_engine.simulate.schemes.cast import By, Scene, SchemeKind
 from trace_engine.simulate.truth import SUBJECT
 
@@ -33,12 +34,9 @@ def attribute_mismatch(scene: Scene, _nobody: int, cases: int) -> None:
 
 
 def aggregation_conflict(scene: Scene, _nobody: int, cases: int) -> None:
-    """A bill names a case and, beside it, its packs; or a stranger packs them into its own case."""
+    """A bill names a case and its packs; a stranger packs them again; a case holds too many."""
     for i in range(cases):
-        if i % 2:
-            _packed_twice(scene)
-        else:
-            _in_one_bill(scene)
+        (_in_one_bill, _packed_twice, _overfull)[i % 3](scene)
 
 
 def _in_one_bill(scene: Scene) -> None:
@@ -76,6 +74,23 @@ def _packed_twice(scene: Scene) -> None:
         events += desk.write(K.PACK, [code], line + 3 * i, batch, stranger, parent=own)
     touched = [*codes, case, own]
     truth.add("aggregation_conflict", [(stranger, SUBJECT)], touched, events, "two_parents")
+
+
+def _overfull(scene: Scene) -> None:
+    """The line's software misses a change of cases: packs of the next one are said to be in it."""
+    desk, truth, m = scene.desk, scene.truth, scene.desk.market
+    drug = desk.drug(RETAIL)
+    maker, extra = int(m.drug_holder[drug]), desk.number(2, 8)
+    *codes, case = desk.codes(drug, CASE_PACKS + extra + 1)
+    day = desk.day(60, 10)
+    batch = m.add_batch(drug, day - 2)
+    desk.commission(codes, batch)
+    events: list[Event] = []
+    for i, code in enumerate(codes):
+        time = (day - 1) * 24 * HOUR + 9 * HOUR + 3 * i
+        events += desk.write(K.PACK, [code], time, batch, maker, parent=case)
+    touched = [*codes[-extra:], case]
+    truth.add("aggregation_conflict", [(maker, SUBJECT)], touched, events[-extra:], "overfull")
 
 
 def _cased(desk: Desk, drug: int) -> tuple[list[int], int, int, int]:

@@ -6,6 +6,7 @@ from trace_engine.events.kinds import EventKind as K
 from trace_engine.simulate.desk import Desk, Event
 from trace_engine.simulate.flows import HOUR
 from trace_engine.simulate.market import RETAIL
+from trace_engine.simulate.pace import CASE_PACKS
 from trace_engine.simulate.truth import Truth
 from trace_engine.simulate.twins.common import TwinKind, pharmacy, uids
 
@@ -40,6 +41,32 @@ def mixed_case(desk: Desk, truth: Truth) -> None:
     truth.add_benign("case_repacked_by_its_owner", [*codes, case, own], uids(events))
 
 
+def case_filled_up(desk: Desk, truth: Truth) -> None:
+    """A maker takes spoilt packs out of a full case, puts others in, and replaces a torn label."""
+    m, drug = desk.market, desk.drug(RETAIL)
+    maker, spoilt = int(m.drug_holder[drug]), desk.number(2, 6)
+    *codes, fresh, case = desk.codes(drug, CASE_PACKS + spoilt + 2)
+    full, others = codes[:CASE_PACKS], codes[CASE_PACKS:]
+    day = desk.day(60, 10)
+    batch = m.add_batch(drug, day - 2)
+    desk.commission(codes, batch)
+    events: list[Event] = []
+
+    def line(kind: K, code: int, time: int, outer: int) -> None:
+        events.extend(desk.write(kind, [code], time, batch, maker, parent=outer))
+
+    begin = (day - 1) * 24 * HOUR + 9 * HOUR
+    for i, code in enumerate(full):
+        line(K.PACK, code, begin + 3 * i, case)
+    for i, (out, into) in enumerate(zip(full, others, strict=False)):
+        # Some put the new pack in before they scan the old one out.
+        line(K.UNPACK, out, begin + HOUR + 20 * i, case)
+        line(K.PACK, into, begin + HOUR + 20 * i + desk.pick((-10, 10)), case)
+    line(K.CODE_REPLACEMENT, fresh, begin + 2 * HOUR, full[-1])
+    line(K.PACK, fresh, begin + 2 * HOUR + 60, case)
+    truth.add_benign("case_filled_up_again", [*codes, fresh, case], uids(events))
+
+
 def wrong_batch_taken_back(desk: Desk, truth: Truth) -> None:
     """A maker commissions packs under a wrong batch number, takes that back, and does it again."""
     m, drug, shop = desk.market, desk.drug(RETAIL), pharmacy(desk)
@@ -63,5 +90,6 @@ def wrong_batch_taken_back(desk: Desk, truth: Truth) -> None:
 
 TWINS: tuple[TwinKind, ...] = (
     TwinKind(mixed_case, rows=50),
+    TwinKind(case_filled_up, rows=70),
     TwinKind(wrong_batch_taken_back, rows=40),
 )
