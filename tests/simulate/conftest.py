@@ -81,4 +81,4 @@ def read_world(folder: Path, summary: Summary) -> World:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("market")
-    return read_world(folder, simulate(50_000, 11, folder))
+    return read_world(folder, simulate(70_000, 11, folder))

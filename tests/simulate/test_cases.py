@@ -23,7 +23,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> World:
         patch.setattr(cases, "AGGREGATED", 0.9)
         patch.setattr(cases, "REPLACED", 0.05)
         folder = tmp_path_factory.mktemp("cases")
-        return honest(read_world(folder, simulate(30_000, 4, folder)))
+        return honest(read_world(folder, simulate(45_000, 4, folder)))
 
 
 def honest(world: World) -> World:
@@ -50,7 +50,7 @@ def test_a_case_holds_what_was_packed_into_it(packed: World) -> None:
             assert made["event_type"] == "commissioning"
             assert made["event_time"] < row["event_time"]
             assert made["event_time"].date() == row["event_time"].date()
-    assert len(inside) > 10
+    assert len(inside) > 20
     for case, packs in inside.items():
         assert len(packs) == 24
         for row in packed.by_code.get(case, []):  # a few leave the maker after the window
@@ -60,7 +60,7 @@ def test_a_case_holds_what_was_packed_into_it(packed: World) -> None:
 
 def test_packs_in_a_case_have_no_rows_of_their_own_until_it_is_opened(packed: World) -> None:
     outer = outer_codes(packed)
-    assert len(outer) > 10
+    assert len(outer) > 20
     opened = 0
     parent = {
         r["code"]: r["parent_code"] for r in packed.by_id.values() if r["event_type"] == "pack"

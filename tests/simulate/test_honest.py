@@ -31,7 +31,7 @@ def honest(world: World) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_there_is_enough_to_look_at(world: World, honest: dict[str, list[dict[str, Any]]]) -> None:
-    assert len(honest) > 0.5 * len(world.by_code)
+    assert len(honest) > 0.6 * len(world.by_code)
     lengths = [len(rows) for rows in honest.values()]
     assert max(lengths) <= 10
 

@@ -89,7 +89,7 @@ def _overfull(scene: Scene) -> None:
     for i, code in enumerate(codes):
         time = (day - 1) * 24 * HOUR + 9 * HOUR + 3 * i
         events += desk.write(K.PACK, [code], time, batch, maker, parent=case)
-    touched = [*codes[-extra:], case]
+    touched = [*codes, case]
     truth.add("aggregation_conflict", [(maker, SUBJECT)], touched, events[-extra:], "overfull")
 
 
