@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +16,7 @@ from starlette.testclient import TestClient
 
 from trace_engine.service.access import Role, new_key
 from trace_engine.service.settings import ServiceSettings
+from trace_engine.store.database import Database
 from trace_engine.store.keys import KeyRecord
 
 LOCAL = "http://127.0.0.1"
@@ -60,10 +65,13 @@ class FakeStatus:
 
 
 class FakeHost(SimpleNamespace):
-    """A host that only tells its status."""
+    """A host that only tells its status, with an empty database."""
 
     def __init__(self, **changes: Any) -> None:
         super().__init__(told=replace(FakeStatus(), **changes))
+        folder = tempfile.mkdtemp()
+        self.database = Database.open(Path(folder) / "x.sqlite3")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     def status(self) -> FakeStatus:
         return self.told

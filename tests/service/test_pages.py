@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from html.parser import HTMLParser
@@ -183,6 +184,16 @@ def test_static_files_do_not_lead_out_of_their_folder(c: TestClient) -> None:
     assert again.status_code == 304
 
 
+def test_metrics_outlive_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost()
+    host.database.close()
+    shutil.rmtree(host.database.path.parent)
+    with app_of(host) as c:
+        answer = c.get("/metrics")
+        assert answer.status_code == 200
+        assert "trace_engine_database_up 0.0" in answer.text
+
+
 def test_metrics_tell_requests_by_route_and_the_engines_numbers(c: TestClient) -> None:
     c.get("/problems/not-found")
     c.get("/a/b/c")
@@ -197,6 +208,8 @@ def test_metrics_tell_requests_by_route_and_the_engines_numbers(c: TestClient) -
         "trace_engine_journal_lag_records 2.0",
         "trace_engine_live_codes 4567.0",
         "trace_engine_ready 1.0",
+        "trace_engine_database_up 1.0",
+        'trace_engine_webhook_deliveries{state="waiting"} 0.0',
     ):
         assert line in text
     day = (date(2026, 2, 28) - date(1970, 1, 1)).days * 86_400

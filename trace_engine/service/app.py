@@ -69,7 +69,7 @@ def create_app(
     ``routes`` are the modules of ``service/routes`` to include.
     """
     trail = AuditTrail(audit if audit is not None else AuditLog(host.database).add)
-    metrics = Metrics(host)
+    metrics = Metrics(host, trail)
     doorkeeper = Doorkeeper(keys if keys is not None else KeyStore(host.database))
     doorkeeper.is_open()
 

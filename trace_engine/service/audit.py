@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -57,9 +58,7 @@ class AuditTrail:
         self._queue.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
-            _logger.error(
-                "notes for the audit log were lost", extra={"waiting": self._queue.qsize()}
-            )
+            _logger.critical("audit notes were lost", extra={"waiting": self._queue.qsize()})
         self._thread = None
 
     def put(self, notes: Sequence[Note], *, wait: bool) -> Future[None] | None:
@@ -109,8 +108,13 @@ class AuditTrail:
                 _logger.exception("the audit log cannot be written", extra={"notes": len(notes)})
                 pause = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
                 tries += 1
-                if self._stop.wait(pause) and tries > len(_RETRY_SECONDS):
-                    return
+                if self._stop.is_set():
+                    if tries > len(_RETRY_SECONDS):
+                        _logger.critical("audit notes were lost", extra={"notes": notes})
+                        return
+                    time.sleep(min(pause, LINGER))
+                else:
+                    self._stop.wait(pause)
         for entry in entries:
             # Whoever waited may have given up, which cancels the future.
             if entry.done is not None and entry.done.set_running_or_notify_cancel():

@@ -6,6 +6,8 @@ names begin with ``trace_engine_``; ``docs/operations.md`` says what each means.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
@@ -15,14 +17,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 import trace_engine
+from trace_engine.service.audit import AuditTrail
+from trace_engine.store.tables import FINDING
+from trace_engine.store.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from trace_engine.service.host import EngineHost
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COUNT_SECONDS = 30.0
 NO_ROUTE = "none"  # addresses that are nobody's: one label, whatever is tried
+_logger = logging.getLogger("trace_engine.service")
 # Around the aims: 10 ms for a code, 25 ms for 500 events.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -52,7 +61,7 @@ _GAUGES = (
 class Metrics:
     """The metrics of one app."""
 
-    def __init__(self, host: EngineHost) -> None:
+    def __init__(self, host: EngineHost, trail: AuditTrail) -> None:
         self.registry = CollectorRegistry()
         self._requests = Histogram(
             "trace_engine_request_seconds",
@@ -70,12 +79,13 @@ class Metrics:
         self.refused_keys = Counter(
             "trace_engine_refused_keys", "Requests with a wrong key or none", registry=self.registry
         )
-        self.audit_failures = Gauge(
+        Gauge(
             "trace_engine_audit_failures",
-            "Tries to write the audit log that failed",
+            "Tries to write the audit log that failed since the start",
             registry=self.registry,
-        )
+        ).set_function(lambda: float(trail.failures))
         self.registry.register(_Engine(host))
+        self.registry.register(_Stores(host))
         ProcessCollector(namespace="trace_engine", registry=self.registry)
 
     def request(self, method: str, route: str, status: int, seconds: float, taken: int) -> None:
@@ -125,6 +135,43 @@ class _Engine(Collector):
         yield from _times(status)
 
 
+class _Stores(Collector):
+    """Counts rows of the database, at most every :data:`COUNT_SECONDS`: that reads an index."""
+
+    def __init__(self, host: EngineHost) -> None:
+        self._host = host
+        self._lock = threading.Lock()
+        self._counted = -COUNT_SECONDS
+        self._up = False
+        self._findings: dict[str, int] = {}
+        self._deliveries: dict[str, int] = {}
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: so that registering does not ask the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the last counts; what could not be counted keeps its old ones."""
+        with self._lock:
+            if time.monotonic() - self._counted >= COUNT_SECONDS:
+                self._count()
+                self._counted = time.monotonic()
+        yield _gauge("database_up", "1 if the database answered when last asked", float(self._up))
+        yield _labelled("findings_by_detector", "Findings in the store", "detector", self._findings)
+        yield _labelled("webhook_deliveries", "Deliveries in the outbox", "state", self._deliveries)
+
+    def _count(self) -> None:
+        by_detector = select(FINDING.c.detector, func.count()).group_by(FINDING.c.detector)
+        try:
+            with self._host.database.read() as connection:
+                self._findings = {row[0]: int(row[1]) for row in connection.execute(by_detector)}
+            self._deliveries = WebhookStore(self._host.database).counts()
+            self._up = True
+        except (SQLAlchemyError, OSError):
+            self._up = False
+            _logger.exception("the database cannot be asked")
+
+
 def _times(status: Any) -> Iterator[Metric]:
     """Yield days and ages; nothing for what has not happened yet."""
     now = time.time()
@@ -143,6 +190,13 @@ def _times(status: Any) -> Iterator[Metric]:
         age = max(now - status.checkpoint_at, 0.0)
         yield _gauge("checkpoint_age_seconds", "Since the newest checkpoint", age)
     yield _gauge("started_seconds", "When the service started (Unix time)", status.started_at)
+
+
+def _labelled(name: str, about: str, label: str, values: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(f"trace_engine_{name}", about, labels=[label])
+    for value, count in sorted(values.items()):
+        family.add_metric([value], count)
+    return family
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

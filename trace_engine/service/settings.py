@@ -103,6 +103,19 @@ class ServiceSettings(BaseSettings):
     keep_alive_seconds: int = Field(30, ge=1)
     stop_seconds: int = Field(30, ge=1, description="for open requests to end when stopping")
 
+    # Findings on their way out.
+    most_streams: int = Field(64, ge=1, description="listeners of GET /v1/stream at once")
+    most_streams_per_key: int = Field(8, ge=1)
+    stream_heartbeat_seconds: float = Field(15.0, gt=0)
+    stream_send_seconds: float = Field(30.0, gt=0, description="a listener that takes nothing")
+    stream_lifetime_seconds: float = Field(900.0, gt=0, description="then it must connect again")
+    most_webhooks: int = Field(50, ge=0)
+    webhook_allowed_networks: tuple[str, ...] = Field(
+        (), description="private networks that webhooks may call, like 10.1.0.0/16"
+    )
+    webhook_seconds: float = Field(10.0, gt=0, description="for one try of a delivery")
+    webhook_give_up_seconds: float = Field(259_200.0, gt=0, description="after the first try")
+
     # What is written down.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
