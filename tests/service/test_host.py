@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trace_engine.scoring import Result, score
 from trace_engine.service.host import EngineHost
 from trace_engine.service.settings import ServiceSettings
 from trace_engine.simulate import simulate
+from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.findings_table import FindingFilters
 from trace_engine.tracing import Tracer
 
@@ -180,4 +182,44 @@ def test_a_neighbourhood_is_cut_where_it_is_too_large(
     assert len(cut["edges"]) == 1
     assert cut["left_out"] == len(whole["edges"]) - 1
     assert host.neighbourhood("nobody") is None
+    host.close()
+
+
+def other_registry(market: Path, tmp_path: Path) -> Path:
+    """Return a copy of the registry with one enterprise more, at the front."""
+    folder = tmp_path / "registry"
+    shutil.copytree(market / "registry", folder)
+    path = next(folder.glob("enterprises.*"))
+    text = path.read_text("utf-8-sig").splitlines()
+    added = text[1].split(",")
+    added[0] = "A-NEW-ONE"
+    path.write_text("\n".join([text[0], ",".join(added), *text[1:]]) + "\n", "utf-8")
+    return folder
+
+
+def test_a_newer_registry_holds_from_the_next_orderly_start_on(
+    tmp_path: Path, market: Path, events: pa.Table
+) -> None:
+    data = tmp_path / "data"
+    newer = ServiceSettings(data=data, registry=other_registry(market, tmp_path), future_days=9999)
+    host = open_host(data, market)
+    first = send(host, events.slice(0, 3000))
+    assert host.wait_taken(first, 60) is not None
+    host.close()
+    host = open_host(data, market)
+    host.loop.stop()  # as if killed: what comes now is in the journal only
+    send(host, events.slice(3000, 100))
+    host.stores.close()
+    with pytest.raises(CheckpointError, match="another registry, and 1 records came after"):
+        EngineHost.open(newer)
+    open_host(data, market).close()
+    host = EngineHost.open(newer)
+    host.start()
+    last = send(host, events.slice(3100))
+    finished(host, last)
+    assert host.status().counts["rows"] == events.num_rows
+    assert host.engine.view.party_name(host.engine.vocabulary.parties.find("A-NEW-ONE"))
+    told = host.code_path(events["code"][0].as_py())
+    assert told is not None
+    assert told["path"][0]["source_name"] or told["path"][0]["target_name"]
     host.close()

@@ -35,6 +35,8 @@ from trace_engine.service.inspected import InspectedRegistry
 from trace_engine.service.neighbourhood import neighbourhood
 from trace_engine.service.stores import Stores
 from trace_engine.service.turns import Turns
+from trace_engine.store.checkpoint import read_vocabulary
+from trace_engine.store.checkpoints import Checkpoint
 from trace_engine.store.findings_table import FindingFilters
 from trace_engine.store.journal import ADVANCE, Appended, Record
 from trace_engine.warmup import compile_kernels
@@ -92,7 +94,13 @@ class EngineHost:
     Make one with :meth:`open`, then :meth:`start` it.
     """
 
-    def __init__(self, engine: Engine, stores: Stores, settings: ServiceSettings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stores: Stores,
+        settings: ServiceSettings,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self.engine = engine
         self.stores = stores
         self.settings = settings
@@ -105,7 +113,7 @@ class EngineHost:
         self.turns = Turns()
         engine.guard = self.turns
         self.shard = Shard(engine, settings.lateness_days, settings.future_days)
-        after = stores.restore(engine, self.shard)
+        after = stores.restore(checkpoint, engine, self.shard)
         self._handover = Handover(after)
         self._outcomes = Outcomes(after)
         self.loop = ShardLoop(
@@ -143,6 +151,7 @@ class EngineHost:
         policy = Policy.load(settings.policy)
         stores = Stores.open(settings)
         try:
+            checkpoint = stores.latest()
             engine = Engine(
                 registry,
                 policy,
@@ -152,9 +161,10 @@ class EngineHost:
                 keep_hits=False,
                 hits_at_once=0,
                 hash_key=stores.hash_key,
+                vocabulary=None if checkpoint is None else read_vocabulary(checkpoint.folder),
             )
             engine.files = ["journal"]
-            return cls(engine, stores, settings)
+            return cls(engine, stores, settings, checkpoint)
         except BaseException:
             stores.close()
             raise
@@ -169,10 +179,15 @@ class EngineHost:
             self._threads.append(thread)
 
     def close(self, timeout: float = 60.0) -> None:
-        """Stop taking records, save the state, close the stores."""
+        """Take what is in the journal, save the state, close the stores.
+
+        Records not taken in half of ``timeout`` (s) stay in the journal for the next start.
+        """
+        deadline = time.monotonic() + timeout
+        if self._threads and self.loop.started.is_set():
+            self.wait_taken(self.journal.last_offset, timeout / 2)
         self._stop.set()
         self.loop.stop()
-        deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_engine.events.privacy import KEY_VARIABLE
-from trace_engine.store.checkpoint import CheckpointError
-from trace_engine.store.checkpoints import CheckpointFolder
+from trace_engine.store.checkpoint import CheckpointError, other_reference
+from trace_engine.store.checkpoints import Checkpoint, CheckpointFolder
 from trace_engine.store.database import Database
 from trace_engine.store.eventlog import FolderLog
 from trace_engine.store.findings_table import FindingStore
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from trace_engine.cluster.shard import Shard
     from trace_engine.engine import Engine
     from trace_engine.service.settings import ServiceSettings
+
+_logger = logging.getLogger(__name__)
 
 JOURNAL, LOG, CHECKPOINTS, HASH_KEY = "journal.sqlite3", "log", "checkpoints", "hash.key"
 KEY_BYTES = 32
@@ -77,32 +80,51 @@ class Stores:
             journal.close()
             raise
 
-    def restore(self, engine: Engine, shard: Shard) -> int:
-        """Load the last whole checkpoint, if there is one, and return its offset.
+    def latest(self) -> Checkpoint | None:
+        """Return the last whole checkpoint, checked against the journal; None before the first.
 
-        Raises ``CheckpointError`` if the journal no longer has what comes after it.
+        Raises ``CheckpointError`` if it belongs to another journal, or if the journal no longer has
+        what comes after it.
         """
-        latest = self.checkpoints.latest()
-        after = 0
-        if latest is not None:
-            if latest.values.get("journal") != self.journal.identity:
-                raise CheckpointError(f"{latest.folder}: made with another journal")
-            latest.load(engine)
-            shard.restore(latest.values["shard"])
-            after = latest.number
-            self.checkpoint_time = latest.folder.stat().st_mtime
-        self._forget = after
+        latest, where = self.checkpoints.latest(), self.checkpoints.path
+        if latest is not None and latest.values.get("journal") != self.journal.identity:
+            raise CheckpointError(f"{latest.folder}: made with another journal")
+        after = 0 if latest is None else latest.number
         if after > self.journal.last_offset:
             raise CheckpointError(
-                f"{self.checkpoints.path}: knows record {after}, the journal ends with "
+                f"{where}: knows record {after}, the journal ends with "
                 f"{self.journal.last_offset}: it is not the one that belongs to this state"
             )
         if after + 1 < self.journal.first_offset:
             raise CheckpointError(
-                f"{self.checkpoints.path}: holds up to record {after}, the journal begins with "
+                f"{where}: holds up to record {after}, the journal begins with "
                 f"{self.journal.first_offset}: restore the checkpoint that belongs to it"
             )
-        return after
+        return latest
+
+    def restore(self, checkpoint: Checkpoint | None, engine: Engine, shard: Shard) -> int:
+        """Load a checkpoint, if there is one, and return its offset.
+
+        Registry and policy may be newer than the state, but not while records wait that were
+        accepted under the old ones: judged by others, they could give other findings than before.
+        """
+        if checkpoint is None:
+            return 0
+        changed = other_reference(engine, checkpoint.folder)
+        waiting = self.journal.last_offset - checkpoint.number
+        if changed and waiting:
+            raise CheckpointError(
+                f"{checkpoint.folder}: made with another {' and '.join(changed)}, and {waiting} "
+                "records came after it: start once with what was used before, stop the service "
+                "orderly, then start it with the new one"
+            )
+        for name in changed:
+            _logger.warning("another %s than before: it holds from now on", name)
+        checkpoint.load(engine, any_reference=bool(changed))
+        shard.restore(checkpoint.values["shard"])
+        self.checkpoint_time = checkpoint.folder.stat().st_mtime
+        self._forget = checkpoint.number
+        return checkpoint.number
 
     def save(self, engine: Engine, offset: int, values: dict[str, Any]) -> int:
         """Save the state as of ``offset``; return the offset up to which records are not needed.

@@ -84,6 +84,9 @@ def _laid_out(shapes: Iterable[tuple[str, int]]) -> tuple[dict[str, int], int]:
     """Return where each named array of so many bytes begins, and the size of the file."""
     begins, end = {}, 0
     for name, size in shapes:
+        if size == 0:
+            begins[name] = 0
+            continue
         begin = -(-end // ALIGNED) * ALIGNED
         begins[name] = begin
         end = begin + size
@@ -153,6 +156,29 @@ def read_arrays(
     starts = [int(index["arrays"][name][2]) for name in filled]
     views = [_bytes_of(arrays[name]) for name in filled]
     _read_blocks(path, index, starts, views)
+    return arrays
+
+
+def read_some(path: Path, index: Mapping[str, Any], names: Iterable[str]) -> dict[str, Array]:
+    """Return some arrays of a file, unchecked: for a look before it is read as a whole.
+
+    Raises
+    ------
+    DamagedError
+        Where the file cannot be read, or ends before an array does.
+    """
+    arrays: dict[str, Array] = {}
+    try:
+        with path.open("rb") as file:
+            for name in names:
+                kind, shape, begin = index["arrays"][name]
+                array = np.empty(shape, kind)
+                file.seek(int(begin))
+                if array.nbytes and file.readinto(_bytes_of(array)) != array.nbytes:
+                    raise DamagedError(f"{path}: damaged: ends within {name}")
+                arrays[name] = array
+    except OSError as error:
+        raise DamagedError(f"{path}: missing ({error.strerror})") from error
     return arrays
 
 

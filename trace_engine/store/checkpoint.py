@@ -20,13 +20,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from trace_engine import __version__
-from trace_engine.store.arrays import DamagedError, check_arrays, read_arrays, write_arrays
-from trace_engine.store.enginestate import UnfitError, collect, places, restore
+from trace_engine.store.arrays import (
+    DamagedError,
+    check_arrays,
+    read_arrays,
+    read_some,
+    write_arrays,
+)
+from trace_engine.store.enginestate import (
+    UnfitError,
+    collect,
+    places,
+    restore,
+    vocabulary_of,
+    word_arrays,
+)
 from trace_engine.store.savedlog import check_log, fsync_path, load_log, save_log, settled
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
+    from trace_engine.events.batch import Vocabulary
 
 FORMAT = 4
 MANIFEST = "state.json"
@@ -172,20 +188,50 @@ def check_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return values
 
 
-def load_engine(engine: Engine, folder: str | os.PathLike[str]) -> None:
+def read_vocabulary(folder: str | os.PathLike[str]) -> Vocabulary:
+    """Return the vocabulary of a saved state, for an engine with other reference data.
+
+    Raises :class:`CheckpointError` as :func:`load_engine` does.
+    """
+    source = Path(folder)
+    index = _manifest(source)["arrays"]
+    try:
+        return vocabulary_of(read_some(source / ARRAYS, index, word_arrays()))
+    except (DamagedError, KeyError, pa.ArrowInvalid) as error:
+        raise CheckpointError(f"{source}: damaged: {error}") from error
+
+
+def other_reference(engine: Engine, folder: str | os.PathLike[str]) -> list[str]:
+    """Return what differs from the reference data a state was made with: registry, policy."""
+    body = _manifest(Path(folder))
+    found = []
+    if body["registry"] != engine.registry.content_hash:
+        found.append("registry")
+    if body["policy_version"] != engine.policy.version:
+        found.append("policy")
+    return found
+
+
+def load_engine(
+    engine: Engine, folder: str | os.PathLike[str], *, any_reference: bool = False
+) -> None:
     """Fill a fresh ``engine`` with the state in ``folder``. See ``Engine.load``.
+
+    With ``any_reference`` the engine may have another registry or policy than the state was made
+    with: what it judges from now on is judged by these. It must have been made with the state's
+    :func:`read_vocabulary`.
 
     An engine whose log is a folder goes on in it, and chunks there that are not of this state are
     removed (see ``store.savedlog``). Where an error is raised the engine must not be used.
     """
     source = Path(folder)
     body = _manifest(source)
-    if body["policy_version"] != engine.policy.version:
+    if not any_reference and body["policy_version"] != engine.policy.version:
         raise CheckpointError(
             f"{source}: made with policy {body['policy_version']!r}, found "
             f"{engine.policy.version!r}"
         )
-    if body["registry"] != engine.registry.content_hash:
+    if not any_reference and body["registry"] != engine.registry.content_hash:
         raise CheckpointError(f"{source}: made with another registry")
     index = body["arrays"]
     shapes = {name: tuple(shape) for name, (_, shape, _) in index["arrays"].items()}

@@ -36,9 +36,9 @@ class Checkpoint:
     folder: Path
     values: dict[str, Any]
 
-    def load(self, engine: Engine) -> None:
+    def load(self, engine: Engine, *, any_reference: bool = False) -> None:
         """Fill a fresh engine with it (see ``store.checkpoint.load_engine``)."""
-        load_engine(engine, self.folder)
+        load_engine(engine, self.folder, any_reference=any_reference)
 
 
 class CheckpointFolder:

@@ -24,6 +24,7 @@ from trace_engine.events.batch import (
     STRING_COLUMNS,
     EventBatch,
     Interner,
+    Vocabulary,
 )
 from trace_engine.graph.multigraph import EDGE
 from trace_engine.store.arrays import Array
@@ -155,13 +156,27 @@ def restore(engine: Engine, arrays: Arrays, values: dict[str, Any]) -> None:
             engine.built_findings = [findings]
 
 
+def word_arrays() -> list[str]:
+    """Return the names of the arrays that hold words."""
+    return [f"words.{name}" for name in INTERNERS]
+
+
+def vocabulary_of(arrays: Arrays) -> Vocabulary:
+    """Return a vocabulary of the words of a state, numbered as there."""
+    vocabulary = Vocabulary()
+    for name in INTERNERS:
+        getattr(vocabulary, name).ids(_table(arrays[f"words.{name}"])["word"].to_pylist())
+    return vocabulary
+
+
 def _restore_words(engine: Engine, arrays: Arrays) -> None:
     for name in INTERNERS:
         words = _table(arrays[f"words.{name}"])["word"].to_pylist()
         interner: Interner = getattr(engine.vocabulary, name)
         for word in words:
             interner.id(word)
-        if interner.values != words:
+        # An engine with other reference data knows words of it beside those of the state.
+        if interner.values[: len(words)] != words:
             raise UnfitError(f"{name} were numbered otherwise: made with another registry")
     engine.view.refresh()
 
