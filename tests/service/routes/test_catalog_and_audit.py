@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+
+from tests.service.routes.answers import all_pages, fits, lines, problem, sheet
+from tests.service.routes.conftest import Api
+from trace_engine.detectors.registry import detector_classes
+from trace_engine.events.findings import REJECTS
+from trace_engine.service.routes.audit import AuditPage
+from trace_engine.service.routes.catalog import Catalogue, RejectsPage
+from trace_engine.store.audit import AuditLog
+from trace_engine.store.rejects import RejectStore
+
+
+def test_the_catalogue_holds_every_detector_in_both_languages(api: Api) -> None:
+    answer = api.get("/v1/detectors")
+    catalogue = fits(Catalogue, answer)
+    cards = {card["id"]: card for card in catalogue["detectors"]}
+    assert set(cards) == set(detector_classes())
+    card = cards["repeated_transfer"]
+    hops = next(one for one in card["parameters"] if one["name"] == "max_hops")
+    assert (card["title_zh"], card["title_en"]) == ("多次倒手", "Repeated transfer")
+    assert hops["description"]
+    assert hops["description_zh"]
+    assert hops["source"]
+    tag = {"If-None-Match": answer.headers["etag"]}
+    assert api.get("/v1/detectors", headers=tag).status_code == 304
+
+
+def rejects(api: Api, offset: int, reason: str, rows: int) -> None:
+    table = pa.Table.from_pylist(
+        [
+            {"file": None, "row": i + 1, "column": "code", "reason": reason, "detail": "found ''",
+             "raw": '{"code":""}'}
+            for i in range(rows)
+        ],
+        schema=REJECTS,
+    )  # fmt: skip
+    RejectStore(api.world.database).add(table, offset, "door")
+
+
+def test_rejects_in_pages_by_request_and_reason(api: Api) -> None:
+    rejects(api, 5, "missing_code", 3)
+    rejects(api, 9, "bad_time", 2)
+    fits(RejectsPage, api.get("/v1/rejects"))
+    rows = all_pages(api.get, "/v1/rejects", "rejects", limit=2)
+    assert [(row["offset"], row["row"]) for row in rows] == [(9, 2), (9, 1), (5, 3), (5, 2), (5, 1)]
+    of_5 = api.get("/v1/rejects", params={"offset": 5}).json()["rejects"]
+    assert {row["reason"] for row in of_5} == {"missing_code"}
+    bad = api.get("/v1/rejects", params={"reason": "bad_time"}).json()["rejects"]
+    assert [row["offset"] for row in bad] == [9, 9]
+    assert lines(api.get("/v1/rejects", headers={"Accept": "application/x-ndjson"})) == rows
+    assert len(sheet(api.get("/v1/rejects", headers={"Accept": "text/csv"}))) == 5
+
+
+def test_the_audit_log_is_for_administrators(api: Api) -> None:
+    log = AuditLog(api.world.database)
+    at = dt.datetime(2026, 3, 5, 1, tzinfo=dt.UTC)
+    for i in range(5):
+        log.add(
+            [
+                {"at": at + dt.timedelta(days=i), "key_id": f"k{i % 2}", "name": "desk",
+                 "address": "10.0.0.7", "request_id": f"r{i}", "action": "seller.read",
+                 "subject": f"S{i}", "details": {"found": i}}
+            ]
+        )  # fmt: skip
+    for key in (api.reader, api.officer, api.sender):
+        problem(api.client.get("/v1/audit", headers=key), 403, "forbidden")
+
+    def get(path: str, **more: object) -> object:
+        headers = api.admin | more.pop("headers", {})  # type: ignore[operator]
+        return api.client.get(path, headers=headers, **more)  # type: ignore[arg-type]
+
+    fits(AuditPage, get("/v1/audit"))
+    rows = all_pages(get, "/v1/audit", "entries", limit=2)
+    assert [row["subject"] for row in rows] == ["S4", "S3", "S2", "S1", "S0"]
+    assert rows[0]["details"] == {"found": 4}
+    assert rows[0]["at"] == "2026-03-09T09:00:00+08:00"
+    mine = all_pages(get, "/v1/audit", "entries", key_id="k1", since="2026-03-07")
+    assert [row["subject"] for row in mine] == ["S3"]
+    until = all_pages(get, "/v1/audit", "entries", until="2026-03-06")
+    assert [row["subject"] for row in until] == ["S1", "S0"]
+    assert api.noted("audit.list")["name"] == "administrator"
