@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trace_engine.events.findings import FINDINGS
 from trace_engine.store.database import (
@@ -18,6 +17,8 @@ from trace_engine.store.database import (
     last_number,
     lock_counter,
 )
+from trace_engine.store.finding_columns import RankingColumns
+from trace_engine.store.finding_query import FindingFilters, conditions_of, numbers_of_page
 from trace_engine.store.finding_rows import (
     Document,
     decode,
@@ -27,40 +28,15 @@ from trace_engine.store.finding_rows import (
     times_of,
     to_table,
 )
-from trace_engine.store.moments import from_micros, to_micros
+from trace_engine.store.moments import from_micros
 from trace_engine.store.tables import FINDING, FINDING_CODE, FINDING_DOCUMENT
+
+__all__ = ["FindingFilters", "FindingStore"]
 
 COUNTER_NAME = "finding"
 # Parameters of one statement: SQLite takes 32 766, PostgreSQL 65 535.
 _IDS_AT_ONCE = 10_000
 _ROWS_AT_ONCE = 5_000
-_RANKING_COLUMNS = (
-    "subject_id", "subject_type", "detector", "family", "severity", "code_count", "amount",
-    "region",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindingFilters:
-    """What findings to list; what is None or empty does not restrict.
-
-    ``region`` is the beginning of a GB/T 2260 code (2, 4 or 6 digits are fast). ``since`` and
-    ``until`` (not included) are about the time of the event and need a zone. ``code`` finds every
-    finding that lists the code, not only those it stands first in.
-    """
-
-    detector: tuple[str, ...] = ()
-    family: str | None = None
-    severity_min: float | None = None
-    subject_id: str | None = None
-    drug_id: str | None = None
-    batch_no: str | None = None
-    code: str | None = None
-    region: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    late: bool | None = None
-    jurisdiction: str | None = None
 
 
 class _Raised(NamedTuple):
@@ -81,6 +57,7 @@ class FindingStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._columns = RankingColumns(database)
 
     def add(self, findings: pa.Table, offset: int, late: Sequence[bool]) -> list[int]:
         """Store what the record at ``offset`` raised; return the numbers of new or changed rows.
@@ -133,19 +110,18 @@ class FindingStore:
         ``after`` is the number the last page gave, None for the first page.
         """
         newest = order == "newest"
-        query = filtered(_SELECT, filters)
-        if after is not None:
-            query = query.where(FINDING.c.number < after if newest else FINDING.c.number > after)
-        by = FINDING.c.number.desc() if newest else FINDING.c.number
-        rows = self._rows(query.order_by(by).limit(limit + 1))
-        if len(rows) <= limit:
-            return rows, None
-        return rows[:limit], rows[limit - 1]["number"]
+        with self._database.read() as connection:
+            numbers = numbers_of_page(connection, filters, after, limit + 1, newest=newest)
+            page = numbers[:limit]
+            rows = connection.execute(_SELECT.where(FINDING.c.number.in_(page))).all()
+        rows = sorted(rows, key=lambda row: row.number, reverse=newest)
+        return [_public(row) for row in rows], page[-1] if len(numbers) > limit else None
 
     def get(self, finding_id: str) -> dict[str, Any] | None:
         """Return one finding, None if there is none of this id."""
-        rows = self._rows(_SELECT.where(FINDING.c.finding_id == finding_id))
-        return rows[0] if rows else None
+        with self._database.read() as connection:
+            row = connection.execute(_SELECT.where(FINDING.c.finding_id == finding_id)).first()
+        return None if row is None else _public(row)
 
     def after(self, number: int, limit: int) -> list[dict[str, Any]]:
         """Return up to ``limit`` rows with higher numbers, in their order."""
@@ -163,20 +139,7 @@ class FindingStore:
 
     def for_ranking(self) -> pa.Table:
         """Return the columns that :func:`trace_engine.ranking.rank` reads, of all findings."""
-        columns = [FINDING.c[name] for name in _RANKING_COLUMNS]
-        schema = pa.schema([FINDINGS.field(name) for name in _RANKING_COLUMNS])
-        batches = []
-        with self._database.read() as connection:
-            result = connection.execution_options(yield_per=_ROWS_AT_ONCE * 4).execute(
-                select(*columns)
-            )
-            for rows in result.partitions():
-                arrays = [
-                    pa.array(values, type=field.type)
-                    for values, field in zip(zip(*rows, strict=True), schema, strict=True)
-                ]
-                batches.append(pa.record_batch(arrays, schema=schema))
-        return pa.Table.from_batches(batches, schema=schema)
+        return self._columns.table()
 
     def table(self, filters: FindingFilters, subjects: Sequence[str] | None = None) -> pa.Table:
         """Return whole findings (schema ``FINDINGS``) by number; of ``subjects`` only, if given."""
@@ -186,37 +149,19 @@ class FindingStore:
     def _parts(
         self, filters: FindingFilters, subjects: Sequence[str] | None
     ) -> Iterator[list[dict[str, Any]]]:
-        query = filtered(_SELECT, filters)
+        query = conditions_of(_SELECT, filters)
         if subjects is not None:
             query = query.where(FINDING.c.subject_id.in_(subjects))
+        query = query.order_by(FINDING.c.number).limit(_ROWS_AT_ONCE)
         after = 0
         while True:
-            rows = self._rows(
-                query.where(FINDING.c.number > after)
-                .order_by(FINDING.c.number)
-                .limit(_ROWS_AT_ONCE)
-            )
+            with self._database.read() as connection:
+                rows = connection.execute(query.where(FINDING.c.number > after)).all()
             if rows:
-                yield rows
+                yield [_public(row) for row in rows]
             if len(rows) < _ROWS_AT_ONCE:
                 return
-            after = rows[-1]["number"]
-
-    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
-        with self._database.read() as connection:
-            found = connection.execute(query).all()
-        rows = []
-        for row in found:
-            document = decode(row.document)
-            time = document["event_time"]
-            document["event_time"] = None if time is None else datetime.fromisoformat(time)
-            document["number"] = row.number
-            document["late"] = row.late
-            document["revision"] = row.revision
-            document["offset"] = row.last_offset
-            document["stored_at"] = from_micros(row.stored_at)
-            rows.append(document)
-        return rows
+            after = rows[-1].number
 
 
 _SELECT = select(
@@ -229,35 +174,17 @@ _SELECT = select(
 ).join_from(FINDING, FINDING_DOCUMENT, FINDING_DOCUMENT.c.id == FINDING.c.id)
 
 
-def filtered(query: Select[Any], filters: FindingFilters) -> Select[Any]:
-    """Return a query over findings with the conditions of ``filters``."""
-    if filters.code is not None:
-        query = query.join(FINDING_CODE, FINDING_CODE.c.id == FINDING.c.id)
-        query = query.where(FINDING_CODE.c.code == filters.code)
-    if len(filters.detector) == 1:
-        query = query.where(FINDING.c.detector == filters.detector[0])
-    elif filters.detector:
-        query = query.where(FINDING.c.detector.in_(filters.detector))
-    for name in ("family", "subject_id", "drug_id", "batch_no", "jurisdiction"):
-        value = getattr(filters, name)
-        if value is not None:
-            query = query.where(FINDING.c[name] == value)
-    if filters.severity_min is not None:
-        query = query.where(FINDING.c.severity >= filters.severity_min)
-    if filters.region:
-        length = len(filters.region)
-        column = {2: FINDING.c.province, 4: FINDING.c.city, 6: FINDING.c.region}.get(length)
-        if column is None:
-            query = query.where(func.substr(FINDING.c.region, 1, length) == filters.region)
-        else:
-            query = query.where(column == filters.region)
-    if filters.since is not None:
-        query = query.where(FINDING.c.event_time >= to_micros(filters.since))
-    if filters.until is not None:
-        query = query.where(FINDING.c.event_time < to_micros(filters.until))
-    if filters.late is not None:
-        query = query.where(FINDING.c.late == filters.late)
-    return query
+def _public(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    """Return a row of ``_SELECT`` as callers see it."""
+    document = decode(row.document)
+    time = document["event_time"]
+    document["event_time"] = None if time is None else datetime.fromisoformat(time)
+    document["number"] = row.number
+    document["late"] = row.late
+    document["revision"] = row.revision
+    document["offset"] = row.last_offset
+    document["stored_at"] = from_micros(row.stored_at)
+    return document
 
 
 def _known(connection: Connection, ids: list[str]) -> dict[str, Any]:

@@ -143,7 +143,8 @@ class Journal:
         self._trimmed = int(state["trimmed"])
         self._last = self._trimmed
         for number, rows, size in self._writer.execute(
-            "SELECT number, rows, length(payload) FROM record ORDER BY number"
+            "SELECT number, rows, length(payload) FROM record WHERE number > ? ORDER BY number",
+            (self._trimmed,),
         ):
             if number != self._last + 1:
                 raise JournalError(f"{self.path}: damaged: record {self._last + 1} is missing")
@@ -215,12 +216,14 @@ class Journal:
             while True:
                 group = self._next_group()
                 if group is None:
-                    return
+                    break
                 if group:
                     self._store(group)
                     self._checkpointer.written(sum(entry.size for entry in group))
                 if written := self._housekeeping.step():
                     self._checkpointer.written(written)
+            if self.failure is None:
+                self._housekeeping.finish()
         except BaseException as error:
             self._fail(f"{self.path}: the journal's writer ended: {error!r}")
             raise

@@ -10,6 +10,8 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trace_engine.store.journal_file import PAGE_BYTES, connect
@@ -55,17 +57,19 @@ class Checkpointer:
             self._tried_at = now
             self._long = not self._copy(self._writer)
         elif self._uncopied >= CHECKPOINT_BYTES or now >= self._copied_at + CHECKPOINT_SECONDS:
-            self._uncopied = 0
-            self._copied_at = now
             self._wanted.set()
 
     def _run(self) -> None:
         while True:
-            self._wanted.wait()
+            # Nobody calls after the last record of a burst, so look from time to time.
+            asked = self._wanted.wait(CHECKPOINT_SECONDS)
             if self._closing:
                 return
-            self._wanted.clear()
-            self._copy(self._connection)
+            if asked or self._uncopied:
+                self._wanted.clear()
+                self._uncopied = 0
+                self._copied_at = time.monotonic()
+                self._copy(self._connection)
 
     def _copy(self, connection: sqlite3.Connection) -> bool:
         """Copy what no reader still needs; return whether all of the WAL is in the file."""
@@ -96,7 +100,10 @@ class Housekeeping:
         self, writer: sqlite3.Connection, trimmed: int, batch_seconds: float, spare_bytes: int
     ) -> None:
         self._writer = writer
-        self._trimmed = self._trim_to = trimmed
+        self._trimmed = self._trim_to = self._noted = trimmed
+        oldest = writer.execute("SELECT min(number) FROM record").fetchone()[0]
+        if oldest is not None:
+            self._trimmed = min(trimmed, oldest - 1)  # what a stop left undeleted
         self._batch_seconds = batch_seconds
         self._spare_bytes = spare_bytes
         self._surplus = 0  # pages to give back
@@ -142,6 +149,17 @@ class Housekeeping:
                 self._writer.execute("ROLLBACK")
             return 0
 
+    @contextmanager
+    def _lazily(self) -> Iterator[None]:
+        """Do without fsync: what is tidied need not be on disk before the next record is."""
+        self._writer.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            self._writer.execute("PRAGMA synchronous = FULL")
+
     def _delete_records(self) -> int:
         execute = self._writer.execute
         through, size = self._trimmed, 0
@@ -152,19 +170,28 @@ class Housekeeping:
             through, size = number, size + length
             if size >= TRIM_STEP_BYTES:
                 break
-        # What is deleted need not be on disk at once: the next record's fsync covers it.
-        execute("PRAGMA synchronous = NORMAL")
-        try:
+        with self._lazily():
             execute("BEGIN IMMEDIATE")
             execute("DELETE FROM record WHERE number <= ?", (through,))
-            execute("UPDATE state SET value = ? WHERE name = 'trimmed'", (through,))
+            noted = self._note_trimmed()
             execute("COMMIT")
-        finally:
-            if self._writer.in_transaction:
-                execute("ROLLBACK")
-            execute("PRAGMA synchronous = FULL")
         self._trimmed = through
+        self._noted = noted
         return PAGE_BYTES
+
+    def _note_trimmed(self) -> int:
+        through = self._trim_to
+        self._writer.execute("UPDATE state SET value = ? WHERE name = 'trimmed'", (through,))
+        return through
+
+    def finish(self) -> None:
+        """Note up to where records are forgotten; what is not deleted yet is after a restart."""
+        if self._noted == self._trim_to:
+            return
+        try:
+            self._note_trimmed()
+        except sqlite3.Error as error:
+            _log.warning("journal: records that were trimmed come back at the restart: %s", error)
 
     def _find_surplus(self, now: float) -> int:
         self._space_due = now + SPACE_CHECK_SECONDS
@@ -177,7 +204,9 @@ class Housekeeping:
 
     def _give_back(self) -> int:
         pages = min(self._surplus, VACUUM_STEP_PAGES)
-        self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        with self._lazily():
+            # As a script: execute() would stop after the first page.
+            self._writer.executescript(f"PRAGMA incremental_vacuum({pages})")
         self._surplus -= pages
         return pages * PAGE_BYTES
 

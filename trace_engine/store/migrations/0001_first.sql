@@ -50,6 +50,7 @@ CREATE INDEX finding_city ON finding (city, number);
 CREATE INDEX finding_province ON finding (province, number);
 CREATE INDEX finding_jurisdiction ON finding (jurisdiction, number);
 CREATE INDEX finding_late ON finding (late, number);
+CREATE INDEX finding_severity ON finding (severity, number);
 CREATE INDEX finding_event_time ON finding (event_time, number);
 
 CREATE TABLE finding_document (
