@@ -37,6 +37,7 @@ def streams_of(request: Request) -> Streams:
     "/stream",
     summary="New findings as they are made 实时线索",
     response_class=EventStream,
+    status_code=200,  # the class has no default that the OpenAPI could read
     responses={
         200: {
             "description": "Server-sent events: `finding` (its id is the number), `bye` with "
