@@ -4,6 +4,9 @@ The member's thread reads, answers rebalances and looks after the workers; it ne
 group hears from it however long a day takes. A partition whose worker is behind is paused: what is
 read ahead stays bounded, and the broker keeps the rest.
 
+Only this thread calls the consumer: a call from another one would wait until it finds the reading
+thread outside of its own call, which may take long.
+
 Rebalancing is cooperative: only partitions that move are saved, released and loaded elsewhere; the
 others keep their state in memory and go on.
 """
@@ -22,6 +25,7 @@ from trace_engine.cluster.kafka.messages import Incoming, form_of
 from trace_engine.cluster.kafka.partition import PartitionWorker, Tools
 from trace_engine.cluster.kafka.settings import StreamSettings
 from trace_engine.cluster.shard import Shard
+from trace_engine.core.eventlog import EventLog
 from trace_engine.engine import Engine
 from trace_engine.events.privacy import KEY_VARIABLE
 from trace_engine.policy import Policy
@@ -34,6 +38,7 @@ _logger = logging.getLogger("trace_engine.stream")
 
 READ_AT_ONCE = 5_000  # messages
 READ_SECONDS = 0.1
+ASK_SECONDS = 5.0
 FIRST_CONTACT_SECONDS = 15.0
 REVOKE_SHARE = 0.8  # of max.poll.interval.ms that a revocation may take
 STOP_SECONDS = 600.0
@@ -57,6 +62,8 @@ class StreamMember:
         self._hurried = threading.Event()
         self._failure: BaseException | None = None
         self._ready: deque[tuple[PartitionWorker, int | None]] = deque()
+        self._asked: deque[PartitionWorker] = deque()  # wait for the group's offset
+        self._group: Any = None
         self._consumer: Consumer
         self._tools: Tools
         self._revoke_seconds = REVOKE_SHARE * 600
@@ -76,7 +83,8 @@ class StreamMember:
         self._consumer = self._connect()
         self._tools = Tools(
             self.settings,
-            self._consumer,
+            lambda: self._group,
+            self._asked.append,
             self._make_shard,
             {
                 "registry": str(self.settings.registry) if self.settings.registry else None,
@@ -120,6 +128,9 @@ class StreamMember:
             worker.inbox.put(some)
             if worker.inbox.full:
                 self._pause(worker)
+        self._group = self._consumer.consumer_group_metadata()
+        for _ in range(len(self._asked)):
+            self._say_offset(self._asked.popleft())
         while self._ready:
             worker, start = self._ready.popleft()
             if self._workers.get(worker.partition) is worker and not self._begin(worker, start):
@@ -130,6 +141,27 @@ class StreamMember:
                 self._resume(worker)
         if time.monotonic() - self._told_at >= self.settings.progress_seconds:
             self._tell()
+
+    def _say_offset(self, worker: PartitionWorker) -> None:
+        """Tell a worker what the group has committed; where nobody answers, it is asked again."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        if self._workers.get(worker.partition) is not worker:
+            return
+        asked = [TopicPartition(self.settings.topic, worker.partition)]
+        try:
+            found = self._consumer.committed(asked, timeout=ASK_SECONDS)[0]
+            if found.error is None:
+                worker.answer(found.offset if found.offset >= 0 else None)
+                return
+            problem = str(found.error)
+        except KafkaException as error:
+            problem = error.args[0].str()
+        _logger.warning(
+            "waiting for the broker to say the group's offset",
+            extra={"partition": worker.partition, "problem": self.settings.masked(problem)},
+        )
+        self._asked.append(worker)
 
     def _begin(self, worker: PartitionWorker, start: int | None) -> bool:
         """Let the consumer read from where the worker's state ends; False: not possible yet."""
@@ -194,6 +226,7 @@ class StreamMember:
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
         _logger.info("partitions assigned", extra={"partitions": _numbers(partitions)})
+        self._group = consumer.consumer_group_metadata()
         # Where to read from is known when the state is loaded; until then nothing is read.
         stand_by = [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
         consumer.incremental_assign(stand_by)
@@ -277,12 +310,13 @@ class StreamMember:
                 settings.topic, count,
             )  # fmt: skip
 
-    def _make_shard(self) -> Shard:
+    def _make_shard(self, log: EventLog) -> Shard:
         engine = Engine(
             self._registry,
             self._policy,
             threads=self.settings.threads,
             lateness_days=None,
+            log=log,
             keep_hits=False,
             hits_at_once=0,
             hash_key=self._key,

@@ -19,6 +19,7 @@ from trace_engine.events.batch import EventBatch
 from trace_engine.events.encode import Encoder
 from trace_engine.events.raw import InputError, RawBatch, RejectList, raw_text
 from trace_engine.events.schema import BY_NAME, REQUIRED, match_headers
+from trace_engine.readers.arrow_ipc import Shape, read_arrow
 from trace_engine.readers.lines import Block
 from trace_engine.readers.ndjson import JsonBlocks
 
@@ -35,6 +36,7 @@ _FORMS = {
     **{form: form for form in ("json", "ndjson", "arrow")},
 }
 _ARROW_MARK = b"\xff\xff\xff\xff"  # how an Arrow IPC stream begins
+ARROW_LIMITS = Shape(most_rows=1_000_000, most_bytes=256 << 20)  # of one message, unpacked
 _IDENTITY = {name: name for name in BY_NAME}
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_VALUE = msgspec.json.Decoder(msgspec.Raw)
@@ -148,7 +150,7 @@ class MessageDecoder:
             return
         rows = _rows_in_message(owners)
         kept = self._whole_objects(messages, lines, owners, rows, done)
-        texts = lines if len(kept) == len(lines) else [lines[i] for i in kept]
+        texts = [lines[i] for i in kept]
         owner = np.array(owners, np.int64)[kept]
         row = rows[kept]
         lines.clear()
@@ -251,21 +253,13 @@ class MessageDecoder:
     # ---- Arrow ---------------------------------------------------------------------------------
 
     def _table(self, messages: Sequence[Incoming], index: int, done: Decoded) -> pa.Table | None:
-        """Return the rows of an Arrow IPC stream, columns by their canonical names; None: refused."""
+        """Return the rows of an Arrow IPC stream by canonical columns; None: refused."""
         try:
-            with pa.ipc.open_stream(messages[index].value) as reader:
-                table = reader.read_all()
-            table.validate(full=True)
-            names = match_headers(table.schema.names, "message").columns
-            for name, header in names.items():
-                if pa.types.is_nested(table.schema.field(header).type):
-                    raise InputError(f"column {name} holds several values a row, expected one")
-            return table.select(list(names.values())).rename_columns(list(names))
+            batch = read_arrow(messages[index].value, "message", ARROW_LIMITS).batch
         except InputError as error:
-            self._refuse(messages, index, "bad_headers", str(error), done)
-        except (pa.ArrowException, OSError, ValueError, UnicodeError) as error:
-            self._refuse(messages, index, "bad_arrow", f"expected Arrow IPC ({error})", done)
-        return None
+            self._refuse(messages, index, "bad_arrow", str(error), done)
+            return None
+        return pa.Table.from_batches([batch])
 
     def _tables(
         self, messages: Sequence[Incoming], tables: list[tuple[int, pa.Table]], done: Decoded

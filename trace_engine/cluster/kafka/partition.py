@@ -15,18 +15,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trace_engine.cluster.kafka.errors import LostPartition, StreamError
 from trace_engine.cluster.kafka.feed import Feed
 from trace_engine.cluster.kafka.inbox import Inbox
 from trace_engine.cluster.kafka.publisher import Fenced, Publisher, Unsettled
 from trace_engine.cluster.kafka.settings import StreamSettings
-from trace_engine.cluster.kafka.state import PartitionFolder
+from trace_engine.cluster.kafka.state import MakeShard, PartitionFolder
 from trace_engine.cluster.shard import Shard
-
-if TYPE_CHECKING:
-    from confluent_kafka import Consumer
 
 _logger = logging.getLogger("trace_engine.stream")
 
@@ -37,7 +34,8 @@ TELL_SECONDS = 30.0  # between notes on the same trouble
 REOPEN_SECONDS = 5.0  # after a transaction of unknown outcome
 FENCED_SECONDS = 15.0  # until a member that was fenced must have heard that it lost the partition
 LOOK_SECONDS = 1.0
-SHARE_OF_SAVING = 0.1  # of the time, at most, goes into saving state
+SHARE_OF_SAVING = 0.1  # of the time, at most, goes into saving state ...
+MOST_STRETCHED = 20  # ... unless checkpoints came so many times as rarely as was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,9 @@ class Tools:
     """What a partition needs of its member: how to make a shard, where to say it is ready."""
 
     settings: StreamSettings
-    consumer: Consumer
-    make_shard: Callable[[], Shard]
+    group: Callable[[], Any]  # the group's metadata as the consumer has it now
+    ask_offset: Callable[[PartitionWorker], None]  # answered by :meth:`PartitionWorker.answer`
+    make_shard: MakeShard
     reference: dict[str, str | None]
     key: bytes
     ready: Callable[[PartitionWorker, int | None], None]  # None: from the beginning
@@ -77,12 +76,14 @@ class PartitionWorker:
         self._folder = PartitionFolder(tools.settings.folder(partition), tools.key)
         self._publisher = Publisher(
             tools.settings.producer(partition),
-            tools.consumer,
+            tools.group,
             self._gone,
             tools.settings.masked,
         )
         self._lost = threading.Event()
         self._ending = threading.Event()
+        self._answered = threading.Event()
+        self._answer: int | None = None
         self._save_seconds = 0.0
         name = f"{tools.settings.topic}-{partition}"
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -103,6 +104,11 @@ class PartitionWorker:
         self._lost.set()
         self._ending.set()
         self.inbox.wake()
+
+    def answer(self, offset: int | None) -> None:
+        """Say what the group has committed, None for nothing."""
+        self._answer = offset
+        self._answered.set()
 
     def _gone(self) -> bool:
         return self._lost.is_set()
@@ -172,8 +178,7 @@ class PartitionWorker:
         start: int | None
         if committed is None:
             self._check_unused()
-            self._folder.forget()
-            shard, start = self._tools.make_shard(), None
+            shard, start = self._folder.fresh(self._tools.make_shard), None
         else:
             self._settings_changed_note(committed)
             found = self._folder.load(committed, self._tools.make_shard)
@@ -197,27 +202,12 @@ class PartitionWorker:
 
     def _committed_offset(self) -> int | None:
         """Return the group's offset. The lock and the fence are ours: nobody will change it."""
-        from confluent_kafka import KafkaException, TopicPartition
-
-        told = 0.0
-        while True:
+        self._answered.clear()
+        self._tools.ask_offset(self)
+        while not self._answered.wait(IDLE_SECONDS):
             if self._ending.is_set():
                 raise LostPartition
-            try:
-                asked = [TopicPartition(self._settings.topic, self.partition)]
-                answer = self._tools.consumer.committed(asked, timeout=10)[0]
-                if answer.error is None:
-                    return answer.offset if answer.offset >= 0 else None
-                problem = str(answer.error)
-            except KafkaException as error:
-                problem = error.args[0].str()
-            if time.monotonic() - told > TELL_SECONDS:
-                told = time.monotonic()
-                _logger.warning(
-                    "waiting for the broker to say the group's offset",
-                    extra={"partition": self.partition, "problem": self._settings.masked(problem)},
-                )
-            time.sleep(LOCK_SECONDS)
+        return self._answer
 
     def _check_unused(self) -> None:
         """Refuse to start over where findings were published: the group's offset was deleted."""
@@ -250,7 +240,7 @@ class PartitionWorker:
                 f"{self._settings.group} 已提交到该位点：请恢复该文件夹，或用 --rebuild-state 启动以"
                 "重新读取全部消息（已发布的线索不再发布）",
             )
-        return self._tools.make_shard()
+        return self._folder.fresh(self._tools.make_shard)
 
     # ---- work ----------------------------------------------------------------------------------
 
@@ -294,7 +284,8 @@ class PartitionWorker:
         if len(feed.pending) >= self._settings.checkpoint_findings:
             return True
         # Saving a large state takes long: it waits longer then, so that judging goes on.
-        pause = max(self._settings.checkpoint_seconds, self._save_seconds / SHARE_OF_SAVING)
+        asked = self._settings.checkpoint_seconds
+        pause = min(max(asked, self._save_seconds / SHARE_OF_SAVING), MOST_STRETCHED * asked)
         return time.monotonic() - self.committed_at >= pause
 
     def _checkpoint(self, feed: Feed) -> None:

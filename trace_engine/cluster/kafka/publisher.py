@@ -11,7 +11,7 @@ from trace_engine.cluster.kafka.errors import LostPartition, StreamError
 from trace_engine.cluster.kafka.output import SOURCE_HEADER, Outgoing
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Producer
+    from confluent_kafka import KafkaError, Producer
 
 _logger = logging.getLogger("trace_engine.stream")
 
@@ -38,18 +38,20 @@ class Fenced(Unsettled):
 class Publisher:
     """The transactional producer of one partition. Used by one thread.
 
-    ``lost`` says whether the partition is still ours; it is asked before every step.
+    ``group`` returns the group's metadata as the consumer has it: by it the broker refuses a member
+    that lost its partitions. ``lost`` says whether the partition is still ours; asked before every
+    step.
     """
 
     def __init__(
         self,
         config: dict[str, Any],
-        consumer: Consumer,
+        group: Callable[[], Any],
         lost: Callable[[], bool],
         masked: Callable[[str], str],
     ) -> None:
         self._config = config
-        self._consumer = consumer
+        self._group = group
         self._lost = lost
         self._masked = masked
         self._producer: Producer | None = None
@@ -122,9 +124,7 @@ class Publisher:
             producer.poll(0)
         position = [TopicPartition(topic, partition, offset)]
         self._patiently(
-            lambda seconds: producer.send_offsets_to_transaction(
-                position, self._consumer.consumer_group_metadata(), seconds
-            ),
+            lambda seconds: producer.send_offsets_to_transaction(position, self._group(), seconds),
             "add the offset",
         )
         self._patiently(producer.commit_transaction, "commit")
