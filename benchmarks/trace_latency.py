@@ -24,6 +24,7 @@ from trace_engine.tracing import Tracer
 DAY = 86_400_000_000
 START = np.datetime64("2026-01-01", "us").astype(np.int64)
 MAKER, DISTRIBUTORS, SHOPS = 0, 5, 100
+PACKS_A_CASE = 100
 LIMIT_MS = 50.0
 
 # Steps of a pack's life: type, whether the giver records it, earliest day.
@@ -37,11 +38,20 @@ LIFE = (
 )
 
 
-def batch_events(number: int, packs: int, rng: np.random.Generator) -> pa.Table:
-    """Return the events of batch ``number`` as a canonical table."""
+def batch_events(
+    number: int, packs: int, rng: np.random.Generator, cases: bool = False
+) -> pa.Table:
+    """Return the events of batch ``number`` as a canonical table.
+
+    In ``cases`` the packs go to the distributor in cases, whose moves alone are recorded.
+    """
     serial = np.arange(packs, dtype=np.uint64) + np.uint64(number * packs)
     codes = strings("8", digits(np.uint64(100_000) * np.uint64(10**13) + serial, 19))
     distributor = 1 + rng.integers(0, DISTRIBUTORS, packs)
+    case = np.arange(packs) // PACKS_A_CASE
+    first = case * PACKS_A_CASE
+    if cases:
+        distributor = distributor[first]
     shop = 1 + DISTRIBUTORS + rng.integers(0, SHOPS, packs)
     maker = np.full(packs, MAKER)
     ends = (
@@ -51,15 +61,25 @@ def batch_events(number: int, packs: int, rng: np.random.Generator) -> pa.Table:
     # Some packs stop on their way: not shipped on, not received, not sold.
     reached = rng.choice(len(LIFE) + 1, packs, p=[0, 0.01, 0.02, 0.02, 0.02, 0.08, 0.85])
     parts = []
+    of_cases = np.uint64(1_000_009 * 10**12) + serial // np.uint64(PACKS_A_CASE)
+    case_codes = strings("8", digits(of_cases, 19))
     for step, ((kind, day), (actor, giver, receiver)) in enumerate(zip(LIFE, ends, strict=True)):
         alive = np.flatnonzero(reached > step)
         times = START + DAY * day + rng.integers(0, 2 * DAY, len(alive))
-        parts.append(_rows(codes, alive, times, kind, actor, giver, receiver, number))
+        table = _rows(codes, alive, times, kind, actor, giver, receiver, number)
+        if cases and step == 0:
+            parent = case_codes.take(pa.array(alive))
+            table = table.append_column("parent_code", parent)
+        elif cases and step < 3:  # the case moves, and what is in it with it
+            whole = np.unique(first)
+            times = START + DAY * day + rng.integers(0, 2 * DAY, len(whole))
+            table = _rows(case_codes, whole, times, kind, actor, giver, receiver, number)
+        parts.append(table)
     back = np.flatnonzero((reached == 5) & (rng.random(packs) < 0.2))
     times = START + DAY * 40 + rng.integers(0, DAY, len(back))
     for kind, actor, later in (("return_shipment", shop, 0), ("return_receipt", distributor, DAY)):
         parts.append(_rows(codes, back, times + later, kind, actor, shop, distributor, number))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def _rows(

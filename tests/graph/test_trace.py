@@ -24,6 +24,7 @@ from trace_engine.scoring import Follower, follow
 from trace_engine.simulate import simulate
 from trace_engine.tracing import TraceError, Tracer
 from trace_engine.tracing.batch import BatchTrace
+from trace_engine.tracing.live import trace_live
 
 PARTY_COUNTS = (
     "made", "received", "shipped", "returned_in", "returned_out", "transferred_in",
@@ -97,14 +98,37 @@ def check(case: Case, seed: int) -> None:
         assert told(found, engine) == plain.batch(packs, str(drug), str(batch), begin)
         assert sum(found.places.values()) == found.codes
         assert sorted(party for party, _, _ in found.tree) == sorted(found.parties)
+    check_codes(tracer, events, world)
 
 
-@pytest.mark.parametrize("seed", range(40))
+def check_codes(tracer: Tracer, events: list[Any], world: World) -> None:
+    """Hold the trace of every code, larger packages and replaced ones too, to the plain one."""
+    name = tracer.engine.vocabulary.parties.text
+    for pack in plain.lives(events, world, every=True):
+        found = tracer.code(pack.code)
+        key = tracer.engine.vocabulary.code_key(pack.code)
+        assert key is not None
+        assert trace_live(tracer.engine, pack.code, key) == found
+        got = found.place, name(found.party), name(found.giver), found.recalled, found.sales
+        state = pack.state
+        place = pack.place, pack.party or "", pack.giver or ""
+        assert got == (*place, state.recalled, state.sales)
+        assert found.batch == (pack.batch or "")
+        path = [(e["event_id"], e["kind"], e["actor"]) for e in found.path]
+        assert path == [(e.event_id, e.kind.name.lower(), e.actor or "") for e in pack.done]
+        assert found.borrowed == sum(e.code != pack.code for e in pack.done)
+
+
+# Seeds that once told two stories (the places of voids in the order of a day), and others.
+SEEDS = sorted({93, 211, 261, 266, 346, 381, 488, 1269} | set(range(1000, 1040)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_any_history(seed: int) -> None:
     check(case_of(seed), seed)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_any_history_with_cases(seed: int) -> None:
     check(packed_case(seed, 5, 6), seed)
 

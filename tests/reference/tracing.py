@@ -78,8 +78,13 @@ class Pack:
     moves: list[Move] = field(default_factory=list)
 
 
-def lives(events: Iterable[Event], world: World, until: int | None = None) -> list[Pack]:
-    """Return the packs of ``events``, those made void left out, as of ``until`` (µs)."""
+def lives(
+    events: Iterable[Event], world: World, until: int | None = None, every: bool = False
+) -> list[Pack]:
+    """Return the packs of ``events``, those made void left out, as of ``until`` (µs).
+
+    Or ``every`` code, be it a larger package, or replaced, or all its events made void.
+    """
     listed = list(events)
     by_code: dict[str, list[Event]] = defaultdict(list)
     for event in listed:
@@ -108,9 +113,8 @@ def lives(events: Iterable[Event], world: World, until: int | None = None) -> li
     whole_story: dict[str, Pack] = {}
     for code, story in stories.items():
         whole = story.telling(len(story.voids.void), known)
-        done = [e for e in whole.done if e.role != Role.VOID]
-        own = [e for e in done if e.code == code]
-        pack = Pack(code, done, whole.state)
+        own = [e for e in whole.done if e.code == code and e.role != Role.VOID]
+        pack = Pack(code, whole.done, whole.state)
         with_batch = [e for e in own if e.batch_no]
         if with_batch:
             pack.drug, pack.batch = with_batch[0].drug, with_batch[0].batch_no
@@ -125,17 +129,17 @@ def lives(events: Iterable[Event], world: World, until: int | None = None) -> li
         for child, names in heirs.items():
             whole_story[child].batch = min(names, default=None)
     for code, pack in whole_story.items():
-        done = pack.done
-        if until is not None and any(e.time > until for e in done):
-            before = [e for e in done if e.time <= until]
-            if not before:
-                continue
+        if until is not None and any(e.time > until for e in pack.done):
+            before = [e for e in pack.done if e.time <= until]
             told = Code(world, settings)
-            told.live(before, max(e.day for e in before))
+            told.live(before, max((e.day for e in before), default=0))
             pack.done, pack.state = told.done, told.state
+        pack.done = [e for e in pack.done if e.role != Role.VOID]
+        if not pack.done and not every:
+            continue
         stand(pack)
         pack.moves = moves(pack.done, world)
-        if code not in outer and code not in old:
+        if every or (code not in outer and code not in old):
             packs.append(pack)
     return packs
 

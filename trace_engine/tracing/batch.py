@@ -123,7 +123,7 @@ def trace_batch(
 ) -> BatchTrace:
     """Return the trace of a batch, as of ``end`` (µs), with movements since ``begin``."""
     index, engine = tracer.index, tracer.engine
-    told = tell_packs(tracer, index.packs_of(drug, batch), end)
+    told = tell_packs(engine, index, index.packs_of(drug, batch), end)
     numbers, lines, columns = told.numbers, told.lines, told.columns
     moved, marks, unnamed = movements(
         told.starts, columns["kind"], columns["source"], columns["target"], columns["bill"],
@@ -220,7 +220,7 @@ def _flows(moved: Movements) -> list[Flow]:
     if len(moved.pack) == 0:
         return []
     key = (moved.source.astype(np.int64) << 36) | (moved.target.astype(np.int64) << 4) | moved.type
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key)  # equal ones in any order: sums do not tell
     cuts = np.flatnonzero(np.diff(key[order], prepend=key[order[:1]] - 1))
     sums = [np.add.reduceat(c[order], cuts) for c in (moved.times, moved.unreceived)]
     sums.append(np.add.reduceat(moved.unshipped[order], cuts))
@@ -284,11 +284,13 @@ def _parties(
         np.minimum.at(low, number[side], moved.first)
         np.maximum.at(high, number[side], moved.last)
     rows = {}
-    for i, party in enumerate(known.tolist()):
-        row = {name: int(table[name][i]) for name in COUNTS}
-        if low[i] <= high[i]:
-            row |= {"first": int(low[i]), "last": int(high[i])}
-        rows[party] = row
+    counts = zip(*(table[name].tolist() for name in COUNTS), strict=True)
+    for party, row, first, last in zip(
+        known.tolist(), counts, low.tolist(), high.tolist(), strict=True
+    ):
+        rows[party] = dict(zip(COUNTS, row, strict=True))
+        if first <= last:
+            rows[party] |= {"first": first, "last": last}
     return rows
 
 

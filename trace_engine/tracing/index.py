@@ -7,47 +7,51 @@ none is of the batch of what it was in, or of what it replaced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.codetable import LINE, SHARDS, Table, find, mix
+from trace_engine.core.codetable import LINE, NO_SEQ, SHARDS, Table, find, mix
+from trace_engine.core.eventlog import LOG_COLUMNS
 from trace_engine.core.kernel import kernel
 from trace_engine.core.packages import LEVELS
 from trace_engine.core.records import Records
 from trace_engine.events.kinds import EventKind
 
 if TYPE_CHECKING:
+    from trace_engine.core.eventlog import EventLog
     from trace_engine.core.shards import CodeShards
     from trace_engine.engine import Engine
+    from trace_engine.tracing.packs import ToldPacks
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 _VOID = int(EventKind.VOID)
+FEW = 1024  # events of a chunk that are better read one by one
 
 
 @kernel
 def _chains(
-    last: npt.NDArray[np.uint32],
+    last: Int64,
     previous: Int64,
     left_out: npt.NDArray[np.bool_],
     starts: Int64,
     events: npt.NDArray[np.uint32],
-    has_void: npt.NDArray[np.bool_],
+    lacks: npt.NDArray[np.bool_],
 ) -> None:
-    """Write the events of each pack, oldest first, one pack after the other."""
     used = 0
     for k in range(len(last)):
         starts[k] = used
-        at = np.int64(-1) if last[k] == np.uint32(0xFFFFFFFF) else np.int64(last[k])
+        at = last[k]
         while at >= 0:
             if not left_out[at]:
                 events[used] = np.uint32(at)
                 used += 1
             else:
-                has_void[k] = True
+                lacks[k] = True
             at = previous[at]
         low, high = starts[k], used - 1
         while low < high:
@@ -55,6 +59,21 @@ def _chains(
             low += 1
             high -= 1
     starts[len(last)] = used
+
+
+def chains(
+    last: Int64, previous: Int64, left_out: npt.NDArray[np.bool_]
+) -> tuple[Int64, npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+    """Return (starts, events, lacks) of chains that end with the events ``last`` (-1: empty).
+
+    ``previous`` and ``left_out`` are by event. The events of chain ``k``, oldest first and without
+    those left out, are ``events[starts[k]:starts[k + 1]]``; ``lacks[k]``: some were left out.
+    """
+    starts = np.zeros(len(last) + 1, np.int64)
+    events = np.empty(len(previous), np.uint32)
+    lacks = np.zeros(len(last), np.bool_)
+    _chains(last, previous, left_out, starts, events, lacks)
+    return starts, events[: int(starts[-1])].copy(), lacks
 
 
 @kernel
@@ -66,17 +85,26 @@ def _attributes(
     pack_drug: Int32,
     pack_batch: Int32,
     mixed: npt.NDArray[np.bool_],
+    differs: npt.NDArray[np.bool_],
 ) -> None:
-    """Write the drug and batch of each pack (-1 none stated), and whether another was stated."""
+    """Write the drug and batch of each pack (-1 none stated), and whether another was stated.
+
+    ``mixed`` says so of batches, ``differs`` of batches or drugs.
+    """
     for k in range(len(starts) - 1):
+        stated = np.int32(-1)
         for i in range(starts[k], starts[k + 1]):
             e = events[i]
+            if drug[e] >= 0:
+                differs[k] |= stated >= 0 and drug[e] != stated
+                stated = drug[e]
             if batch[e] >= 0:
                 if pack_batch[k] < 0:
                     pack_batch[k] = batch[e]
                     pack_drug[k] = drug[e]
                 elif batch[e] != pack_batch[k]:
                     mixed[k] = True
+                    differs[k] = True
             elif pack_drug[k] < 0:
                 pack_drug[k] = drug[e]
 
@@ -125,6 +153,39 @@ def ranges(starts: Int64, which: Int64) -> tuple[Int64, Int64]:
     return begin, places
 
 
+@kernel
+def _gather(
+    column: npt.NDArray[Any], sorted_: Int64, first: int, stop: int, base: int,
+    out: npt.NDArray[Any],
+) -> None:  # fmt: skip
+    for i in range(first, stop):
+        out[sorted_[i] & 0xFFFFFFFF] = column[(sorted_[i] >> 32) - base]
+
+
+def fetch(log: EventLog, names: Sequence[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
+    """Return columns of ``LOG_COLUMNS`` at ``seqs``, in any order, read in the order of the log."""
+    if len(seqs) <= FEW:
+        return log.columns(names, seqs)
+    joined = (seqs << 32) | np.arange(len(seqs))
+    joined.sort()  # four times as fast as an argsort
+    out = {name: np.empty(len(seqs), LOG_COLUMNS[name]) for name in names}
+    chunks = list(log.chunks)
+    ends = np.cumsum([0, *map(len, chunks)])
+    cuts = np.searchsorted(joined, ends << 32).tolist()
+    for number in np.flatnonzero(np.diff(cuts)).tolist():
+        first, stop, base = cuts[number], cuts[number + 1], int(ends[number])
+        if stop - first <= FEW:
+            some = joined[first:stop]
+            for name, values in chunks[number].columns(names, (some >> 32) - base).items():
+                out[name][some & 0xFFFFFFFF] = values
+            continue
+        whole = chunks[number].columns(names, None)
+        for name, column in out.items():
+            bits = f"u{column.itemsize}"  # one compiled variant for each width
+            _gather(whole[name].view(bits), joined, first, stop, base, column.view(bits))
+    return out
+
+
 class TraceIndex:
     """Packs of each batch and events of each pack, of one state of an engine."""
 
@@ -134,29 +195,41 @@ class TraceIndex:
         self.events_known = len(log)
         tables = [shard.table.lines[: int(shard.table.used[0])] for shard in shards]
         self.shard_starts = np.cumsum([0, *map(len, tables)])
-        last = np.concatenate([np.ascontiguousarray(t["last_seq"]) for t in tables])
+        last = np.concatenate([t["last_seq"].astype(np.int64) for t in tables])
+        last[last == NO_SEQ] = -1
 
         def whole(name: str) -> npt.NDArray[Any]:
             parts = [chunk.columns([name], None)[name] for chunk in log.chunks]
             return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
-        left_out = whole("kind") == _VOID
+        drug, batch, void = whole("drug"), whole("batch_no"), whole("kind") == _VOID
+        drug[void] = batch[void] = -1
+        left_out = np.zeros(len(log), np.bool_)
         left_out[np.fromiter(engine.voided, np.int64, len(engine.voided))] = True
-        self.starts = np.zeros(len(last) + 1, np.int64)
-        self.events = np.empty(len(log), np.uint32)
-        self.has_void = np.zeros(len(last), np.bool_)
-        _chains(
-            last, whole("previous").astype(np.int64), left_out, self.starts, self.events,
-            self.has_void,
-        )  # fmt: skip
-        self.events = self.events[: int(self.starts[-1])].copy()
-        self.drug = np.full(len(last), -1, np.int32)
-        self.batch = np.full(len(last), -1, np.int32)
-        self.mixed = np.zeros(len(last), np.bool_)
+        self.starts, self.events, self.has_void = chains(last, whole("previous"), left_out)
+        self.drug, self.batch = np.full((2, len(last)), -1, np.int32)
+        self.mixed, differs = np.zeros((2, len(last)), np.bool_)
         _attributes(
-            self.starts, self.events, whole("drug").astype(np.int32),
-            whole("batch_no").astype(np.int32), self.drug, self.batch, self.mixed,
+            self.starts, self.events, drug, batch, self.drug, self.batch, self.mixed, differs
+        )
+        self.differing = np.flatnonzero(differs)
+
+    def settle(self, told: ToldPacks) -> None:
+        """Take drug and batch of packs that state several from their order as now ``told``.
+
+        A void or what is known of a case since may have changed which comes first. Then find heirs
+        and put packs in order: before, the index does not know what is of which batch.
+        """
+        stated = fetch(self.engine.log, ("drug", "batch_no"), told.seqs)
+        for column in stated.values():
+            column[~told.own] = -1
+        count = len(told.numbers)
+        drug, batch = np.full((2, count), -1, np.int32)
+        _attributes(
+            told.starts, np.arange(len(told.seqs), dtype=np.uint32), stated["drug"],
+            stated["batch_no"], drug, batch, *np.zeros((2, count), np.bool_),
         )  # fmt: skip
+        self.drug[told.numbers], self.batch[told.numbers] = drug, batch
         self._inherit()
         key = self._key(self.drug, self.batch)
         self._order = np.argsort(key, kind="stable").astype(np.uint32)
@@ -216,7 +289,10 @@ class TraceIndex:
         return lines_at(self.engine.shards, shard, packs - self.shard_starts[shard])
 
     def events_of(self, packs: Int64) -> tuple[Int64, Int64]:
-        """Return (starts, log numbers) of the packs' events, oldest first."""
+        """Return (starts, log numbers) of the packs' events, oldest first, without what is void.
+
+        Events that make others void are among them: they have their place in the order.
+        """
         starts, places = ranges(self.starts, packs)
         return starts, self.events[places].astype(np.int64)
 

@@ -6,6 +6,8 @@ single code the log's own chain of events is enough.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +16,15 @@ import numpy.typing as npt
 from trace_engine.core.codetable import NO_SEQ
 from trace_engine.core.packages import LEVELS
 from trace_engine.core.records import Records
-from trace_engine.events.batch import NO_CODE
 from trace_engine.events.codes import parse_code
 from trace_engine.events.kinds import EventKind
-from trace_engine.tracing.code import CodeTrace, trace_code
+from trace_engine.tracing.code import CodeTrace, drug_and_batch, trace_code
 from trace_engine.tracing.index import lines_at, places_of
+from trace_engine.tracing.packs import tell_packs
 from trace_engine.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
+    from trace_engine.core.packages import PackageTable
     from trace_engine.engine import Engine
 
 Int64 = npt.NDArray[np.int64]
@@ -35,16 +38,15 @@ class _OneCode:
         self.events_known = len(engine.log)
         self._line = line
         at = engine.log.columns(["kind", "drug", "batch_no"], seqs)
-        left_out = at["kind"] == _VOID
+        left_out = np.zeros(len(seqs), np.bool_)
         if engine.voided:
             left_out |= np.array([int(s) in engine.voided for s in seqs])
         self.has_void = np.array([left_out.any()])
         self._events = seqs[~left_out]
-        drug, batch = at["drug"][~left_out], at["batch_no"][~left_out]
-        stated = np.flatnonzero(batch >= 0)
-        self.batch = np.array([batch[stated[0]] if len(stated) else -1])
-        of_drug = stated if len(stated) else np.flatnonzero(drug >= 0)
-        self.drug = np.array([drug[of_drug[0]] if len(of_drug) else -1])
+        counts = ~left_out & (at["kind"] != _VOID)
+        stated = at["batch_no"][counts]
+        self.differs = len(np.unique(stated[stated >= 0])) > 1
+        self.drug, self.batch = drug_and_batch(at["drug"][counts], at["batch_no"][counts])
 
     def lines(self, packs: Int64) -> Records:
         taken: Records = self._line[packs]
@@ -92,9 +94,9 @@ def trace_live(engine: Engine, identity: str, key: int) -> CodeTrace | None:
     seqs = engine.log.paths(np.array([int(line[0]["last_seq"])]), None)[1]
     index = _OneCode(engine, line, seqs)
     trace = trace_code(_OneCodeTracer(engine, index), identity, key, 0)
-    if index.batch[0] >= 0 or not trace.parents:
+    if trace.batch or not is_packed(engine, key):
         return trace
-    return _with_batch_of_parents(engine, trace)
+    return replace(trace, batch=_batch_above(engine, key))
 
 
 def is_packed(engine: Engine, key: int) -> bool:
@@ -103,23 +105,36 @@ def is_packed(engine: Engine, key: int) -> bool:
     return len(table) > 0 and int(table.nodes_of(np.array([key], np.uint64))[0]) >= 0
 
 
-def _with_batch_of_parents(engine: Engine, trace: CodeTrace) -> CodeTrace:
-    from dataclasses import replace
-
-    names = list(trace.parents)
+def _batch_above(engine: Engine, key: int) -> str:
+    """Return the batch of what the code was in, or replaced: of the nearest, the first by name."""
+    table = engine.shards.packages
+    nodes = {int(table.nodes_of(np.array([key], np.uint64))[0])}
     for _ in range(LEVELS):
-        above: list[str] = []
-        for name in names:
-            key = engine.vocabulary.code_key(name)
-            line = None if key is None else line_of(engine, key)
-            if line is None or line[0]["last_seq"] == NO_SEQ:
-                continue
-            seqs = engine.log.paths(np.array([int(line[0]["last_seq"])]), None)[1]
-            index = _OneCode(engine, line, seqs)
-            if index.batch[0] >= 0:
-                batch = engine.vocabulary.batches.text(int(index.batch[0]))
-                return replace(trace, batch=batch)
-            parents = np.unique(engine.log.column("parent", seqs))
-            above += [engine.vocabulary.code_text(int(p)) for p in parents[parents != NO_CODE]]
-        names = sorted(set(above))
-    return trace
+        nodes = {parent for node in nodes for parent in _parents(table, node)}
+        found = {_own_batch(engine, int(table.arrays.key[node])) for node in nodes} - {""}
+        if found:
+            return min(found)
+    return ""
+
+
+def _parents(table: PackageTable, node: int) -> Iterator[int]:
+    pair = int(table.arrays.up[node])
+    while pair >= 0:
+        yield int(table.arrays.parent[pair])
+        pair = int(table.arrays.next_up[pair])
+
+
+def _own_batch(engine: Engine, key: int) -> str:
+    """Return the batch that a code's own events state, "" if none."""
+    line = line_of(engine, key)
+    if line is None or line[0]["last_seq"] == NO_SEQ:
+        return ""
+    seqs = engine.log.paths(np.array([int(line[0]["last_seq"])]), None)[1]
+    index = _OneCode(engine, line, seqs)
+    if index.differs:
+        told = tell_packs(engine, index, np.zeros(1, np.int64), None, whole=True)
+        stated = engine.log.columns(["drug", "batch_no"], told.seqs[told.own])
+        batch = drug_and_batch(stated["drug"], stated["batch_no"])[1]
+    else:
+        batch = index.batch
+    return engine.vocabulary.batches.text(int(batch[0]))

@@ -14,6 +14,7 @@ from trace_engine.tracing.code import CodeTrace, trace_code
 from trace_engine.tracing.enterprise import EnterpriseTrace, trace_enterprise
 from trace_engine.tracing.errors import TraceError
 from trace_engine.tracing.index import TraceIndex
+from trace_engine.tracing.packs import tell_packs
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
@@ -38,7 +39,9 @@ class Tracer:
     def index(self) -> TraceIndex:
         """The index of packs and batches, renewed when the engine has judged more events."""
         if self._index is None or self._index.events_known != len(self.engine.log):
-            self._index = TraceIndex(self.engine)
+            index = TraceIndex(self.engine)
+            index.settle(tell_packs(self.engine, index, index.differing, None, whole=True))
+            self._index = index
         return self._index
 
     def code(self, text: str) -> CodeTrace:
