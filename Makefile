@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
 EVENTS ?= 20000000
+KILLS ?= 200
 
 # scikit-learn's threads spin while they wait for a busy core unless told not to.
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format docs bench scale clean distclean
+.PHONY: help venv demo test chaos check format docs bench scale clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ demo: $(VENV)/.dev ## simulate a market, score it, write demo-output/report.html
 test: $(VENV)/.dev ## run the tests
 	@$(BIN)/trace-engine warmup
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.dev ## kill the service 200 times under load and check that nothing is lost (about 30 min)
+	@$(BIN)/trace-engine warmup
+	$(BIN)/python -m tests.service.chaos --kills $(KILLS)
 
 check: $(VENV)/.dev ## lint, format, types, layers, spelling
 	$(BIN)/ruff check .
