@@ -265,9 +265,9 @@ def test_two_are_kept_and_the_latest_is_used(tmp_path: Path, expected: pa.Table)
     engine = service(tmp_path)
     for number, table in enumerate(tables()[:HALF], 1):
         engine.process(table)
-        if number % 5 == 0:
+        if number % 3 == 0:
             folder.save(engine, number, {"taken": number})
-            assert folder.numbers() == [n for n in (number - 5, number) if n]
+            assert folder.numbers() == [n for n in (number - 3, number) if n]
     latest = folder.latest()
     assert latest is not None
     assert latest.values == {"taken": latest.number}
@@ -283,22 +283,22 @@ def test_a_damaged_one_is_passed_over(
     engine = service(tmp_path)
     for number, table in enumerate(tables()[:HALF], 1):
         engine.process(table)
-        if number in (5, 15):
+        if number in (3, 8):
             folder.save(engine, number, {"taken": number})
-    broken = folder.folder(15) / "state.bin"
+    broken = folder.folder(8) / "state.bin"
     broken.write_bytes(broken.read_bytes()[:-1])
     with caplog.at_level(logging.WARNING):
         latest = folder.latest()
     assert latest is not None
-    assert latest.number == 5
+    assert latest.number == 3
     assert str(broken) in caplog.text
     engine = service(tmp_path)
     latest.load(engine)
-    for table in tables()[5:12]:
+    for table in tables()[3:5]:
         engine.process(table)
-    folder.save(engine, 12, {"taken": 12})
-    assert folder.numbers() == [5, 12]  # the damaged one is of a history that was given up
-    same(findings_after(engine, tables()[12:]), expected)
+    folder.save(engine, 5, {"taken": 5})
+    assert folder.numbers() == [3, 5]  # the damaged one is of a history that was given up
+    same(findings_after(engine, tables()[5:]), expected)
 
 
 def test_none_whole_is_an_error(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ columns and strings of a slice form one chunk; where chunks are kept is the log'
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -41,6 +42,9 @@ LOG_OPTIONAL = ("parent",)
 
 LARGEST_LOG = 0xFFFFFFFE  # event numbers are kept in 32 bits per code
 LONGEST_PATH = 200  # events of one code shown as its path (the latest ones)
+
+_FEW = 16
+_LINK = ("previous",)
 
 Int64 = npt.NDArray[np.int64]
 Columns = dict[str, npt.NDArray[Any]]
@@ -111,10 +115,13 @@ class EventLog:
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
+        # Numbers after each chunk, twice: a few are found faster in a list, many in an array. Who
+        # reads while another appends sees a chunk only when it is there.
         self._ends = np.zeros(0, np.int64)
+        self._end_list: list[int] = []
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._end_list[-1] if self._end_list else 0
 
     def append(self, batch: EventBatch, previous: Int64) -> int:
         """Add the events of ``batch`` and return the number of the first.
@@ -138,8 +145,10 @@ class EventLog:
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Add a chunk whose columns already hold this log's numbers."""
+        end = len(self) + len(chunk)
         self.chunks.append(chunk)
-        self._ends = np.append(self._ends, len(self) + len(chunk))
+        self._ends = np.append(self._ends, end)
+        self._end_list.append(end)
 
     def _keep(self, columns: dict[str, npt.NDArray[Any]], batch: EventBatch) -> Chunk:
         return MemoryChunk(columns, batch)
@@ -148,6 +157,8 @@ class EventLog:
         """Split numbers into (chunk, positions in ``seqs``, rows of the chunk)."""
         if len(seqs) == 0:
             return []
+        if len(seqs) <= _FEW:
+            return self._few_by_chunk(seqs.tolist())
         where = np.searchsorted(self._ends, seqs, side="right")
         if where[0] == where[-1] and (where == where[0]).all():
             chunk = int(where[0])
@@ -160,6 +171,17 @@ class EventLog:
             chunk = int(where[positions[0]])
             start = int(self._ends[chunk - 1]) if chunk else 0
             parts.append((chunk, positions, seqs[positions] - start))
+        return parts
+
+    def _few_by_chunk(self, seqs: list[int]) -> list[tuple[int, Int64, Int64]]:
+        places: dict[int, list[int]] = {}
+        for place, seq in enumerate(seqs):
+            places.setdefault(bisect_right(self._end_list, seq), []).append(place)
+        parts = []
+        for chunk, some in places.items():
+            start = self._end_list[chunk - 1] if chunk else 0
+            rows = np.array([seqs[place] - start for place in some], np.int64)
+            parts.append((chunk, np.array(some, np.int64), rows))
         return parts
 
     def column(self, name: str, seqs: Int64) -> npt.NDArray[Any]:
@@ -210,6 +232,8 @@ class EventLog:
 
         Oldest first; at most ``longest`` latest ones (None: all).
         """
+        if len(seqs) == 1:
+            return self._path(int(seqs[0]), longest)
         frontier = np.asarray(seqs, np.int64)
         owner = np.arange(len(frontier))
         found = [frontier]
@@ -228,3 +252,13 @@ class EventLog:
         offsets = np.zeros(len(seqs) + 1, np.int64)
         np.cumsum(np.bincount(belongs, minlength=len(seqs)), out=offsets[1:])
         return offsets, numbers[order]
+
+    def _path(self, seq: int, longest: int | None) -> tuple[Int64, Int64]:
+        """Return what :meth:`paths` does, for one code."""
+        found: list[int] = []
+        while seq >= 0 and (longest is None or len(found) < longest):
+            found.append(seq)
+            number = bisect_right(self._end_list, seq)
+            row = np.array([seq - (self._end_list[number - 1] if number else 0)])
+            seq = int(self.chunks[number].columns(_LINK, row)["previous"][0])
+        return np.array([0, len(found)]), np.array(found[::-1], np.int64)

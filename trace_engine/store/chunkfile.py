@@ -85,9 +85,11 @@ def _part(mapped: Any, part: list[int], rows: Int64) -> list[str | None]:
     count, validity, offsets, data = part
     bounds = np.frombuffer(mapped, np.int32, count + 1, offsets)
     if len(rows) > FEW:
+        whole = memoryview(mapped)
         buffers = [
-            None if place < 0 else pa.py_buffer(memoryview(mapped)[place:])
-            for place in (validity, offsets, data)
+            None if validity < 0 else pa.py_buffer(whole[validity:]),
+            pa.py_buffer(whole[offsets:]),
+            pa.py_buffer(b"") if data < 0 else pa.py_buffer(whole[data:]),  # none: all are empty
         ]
         array = pa.Array.from_buffers(pa.string(), count, buffers)
         texts: list[str | None] = array.take(pa.array(rows)).to_pylist()

@@ -29,7 +29,7 @@ from trace_engine.store.maps import Maps, map_file
 
 Int64 = npt.NDArray[np.int64]
 
-SCATTERED = 4096  # rows: more are read through a map of their own, closed when they are read
+SCATTERED = 16384  # values: more are read through a map of their own, closed when they are read
 _NUMBERS, _STRINGS = "numbers.arrow", "strings.arrow"
 
 
@@ -148,19 +148,22 @@ class FolderChunk:
         """Return whether a column of ``LOG_OPTIONAL`` is held."""
         return name in self._layouts["numbers"]
 
-    def _mapped(self, file: int, few: bool) -> Any:
+    def _mapped(self, file: int, values: int) -> Any:
+        """Return the map of a file, of which so many values will be read."""
         if self._held is not None:
             return self._held[file]
         assert self._maps is not None
         path = self.paths[file]
-        return self._maps.get(path) if few else map_file(path, scattered=False)
+        if values > SCATTERED:
+            return map_file(path, scattered=False)
+        return self._maps.get(path, values)
 
     def columns(self, names: Sequence[str], rows: Int64 | None) -> dict[str, npt.NDArray[Any]]:
         """Return numeric columns at ``rows`` (all for None, and then read-only)."""
         if self._length == 0:
             layout = self._layouts["numbers"]
             return {name: np.empty(0, layout[name][0]) for name in names}
-        mapped = self._mapped(0, rows is not None and len(rows) <= SCATTERED)
+        mapped = self._mapped(0, len(names) * (self._length if rows is None else len(rows)))
         found = {}
         for name in names:
             whole = numbers_at(mapped, self._layouts["numbers"][name], self._length)
@@ -173,7 +176,7 @@ class FolderChunk:
             return {name: [] for name in names}
         if "string_row" in self._layouts["numbers"]:
             rows = self.columns(["string_row"], rows)["string_row"]
-        mapped = self._mapped(1, len(rows) <= SCATTERED)
+        mapped = self._mapped(1, 2 * len(names) * len(rows))
         return {name: strings_at(mapped, self._layouts["strings"][name], rows) for name in names}
 
     def write_again(self, folder: Path, number: int) -> FolderChunk:

@@ -8,8 +8,8 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
-MOST_MAPS = 64
-MOST_MAPPED = 1 << 30
+MOST_MAPS = 512
+MOST_PAGES = 1 << 16  # 256 MiB of pages of 4 KiB
 
 
 def map_file(path: Path, *, scattered: bool) -> mmap.mmap:
@@ -28,46 +28,38 @@ def map_file(path: Path, *, scattered: bool) -> mmap.mmap:
 
 
 class Maps:
-    """The latest maps asked for, open: at most so many, of at most so many bytes together.
+    """The latest maps asked for, open.
 
     A map costs about 1 KB and address space. What is read through it counts as used memory, a page
-    (4 KiB) a look, until the map is closed; it is the system's to take back at any time. Thread-safe:
+    (4 KiB) for each value, until the map is closed, though the system may take it back at any time:
+    so all are closed after so many values that at most 256 MiB can have been touched. Thread-safe:
     who reads holds on to the map that it was given.
     """
 
-    def __init__(self, most: int = MOST_MAPS, most_bytes: int = MOST_MAPPED) -> None:
+    def __init__(self, most: int = MOST_MAPS, most_pages: int = MOST_PAGES) -> None:
         self.most = most
-        self.most_bytes = most_bytes
+        self.most_pages = most_pages
         self._open: OrderedDict[Path, mmap.mmap] = OrderedDict()
-        self._bytes = 0
+        self._pages = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def get(self, path: Path) -> mmap.mmap:
-        """Return the map of ``path``, opening it if it is not open."""
+    def get(self, path: Path, values: int) -> mmap.mmap:
+        """Return the map of ``path``, of which so many values will be read."""
         with self._lock:
+            self._pages += values
+            if self._pages > self.most_pages:
+                self._open.clear()
+                self._pages = values
             found = self._open.get(path)
             if found is not None:
                 self._open.move_to_end(path)
                 return found
         fresh = map_file(path, scattered=True)
         with self._lock:
-            found = self._open.get(path)
-            if found is not None:
-                return found
-            self._open[path] = fresh
-            self._bytes += len(fresh)
-            while len(self._open) > 1 and (
-                len(self._open) > self.most or self._bytes > self.most_bytes
-            ):
-                _, closed = self._open.popitem(last=False)
-                self._bytes -= len(closed)  # closed when its last reader lets go of it
-        return fresh
-
-    def forget(self) -> None:
-        """Close all maps."""
-        with self._lock:
-            self._open.clear()
-            self._bytes = 0
+            found = self._open.setdefault(path, fresh)
+            if len(self._open) > self.most:
+                self._open.popitem(last=False)  # closed when its last reader lets go of it
+        return found
