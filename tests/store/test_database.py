@@ -94,14 +94,14 @@ def test_a_failing_migration_leaves_nothing(database_url: str) -> None:
 
 def test_several_may_start_at_once(database_url: str) -> None:
     opened: list[Database] = []
-    failed: list[Exception] = []
+    failed: list[StoreError] = []
     gate = threading.Barrier(6)
 
     def start() -> None:
         gate.wait()
         try:
             opened.append(Database.open(database_url))
-        except Exception as error:
+        except StoreError as error:
             failed.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(6)]
@@ -122,9 +122,13 @@ def test_processes_may_start_at_once(database_url: str) -> None:
 
 
 def test_a_failed_transaction_is_rolled_back(database: Database) -> None:
-    with pytest.raises(IntegrityError), database.write() as connection:
-        connection.execute(SETTING.insert(), {"name": "a", "value": "1"})
-        connection.execute(SETTING.insert(), {"name": "a", "value": "2"})
+    def twice() -> None:
+        with database.write() as connection:
+            connection.execute(SETTING.insert(), {"name": "a", "value": "1"})
+            connection.execute(SETTING.insert(), {"name": "a", "value": "2"})
+
+    with pytest.raises(IntegrityError):
+        twice()
     assert database.setting("a") is None
 
 
