@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.events.raw import InputError
 from trace_engine.events.schema import match_headers
+from trace_engine.events.texts import validity
 
 FILE_MAGIC = b"ARROW1\0\0"
 _END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -131,11 +133,20 @@ def _is_plain_text(kind: pa.DataType) -> bool:
     return bool(kind in (pa.string(), pa.large_string(), pa.string_view()))
 
 
-def _lengths(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    lengths: np.ndarray[tuple[int], np.dtype[np.int64]] = (
+def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
+    if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
+        views = array.buffers()[1]
+        if views is None:
+            return np.zeros(len(array), np.int64)
+        # A view is 16 bytes; the first four are the length of the text.
+        first = np.frombuffer(views, np.int32)[::4]
+        lengths = first[array.offset : array.offset + len(array)].astype(np.int64)
+        valid = validity(array)
+        return np.where(valid, lengths, 0) if len(valid) else lengths
+    found: npt.NDArray[np.int64] = (
         pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()).to_numpy(zero_copy_only=False)
     )
-    return lengths
+    return found
 
 
 def _too_many_bytes(path: str, limits: Shape) -> TooLarge:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from trace_engine.events.masking import TEXT_COLUMNS
 from trace_engine.events.privacy import Pseudonyms
@@ -40,6 +41,7 @@ _NAME_OF = {
 }
 _Scalar = str | int | float | bool | None
 _Ignored = msgspec.Raw | msgspec.UnsetType
+_EXACT = 1 << 53
 _TRUTH = frozenset({"split_sale", "gift"})
 _NUMBERS = frozenset({"pack_level", "quantity", "unit_price", "receivable", "temperature"})
 
@@ -143,7 +145,8 @@ class Objects:
         self._pseudonyms = pseudonyms
         self._decoders = decoders
         self._decoder: Decoder | None = None
-        self._keys: dict[str, str] = {}  # column -> key
+        self._keys: dict[str, str] = {}  # column -> key, of those that say something
+        self._named: set[str] = set()  # keys met, as far as objects were looked at one by one
         self._chunks: list[tuple[int, dict[str, Any]]] = []  # rows and columns of each
         self._rows: list[npt.NDArray[np.int64]] = []
         self._seen = 0
@@ -169,7 +172,8 @@ class Objects:
             )
         if self._decoder is None:
             keys = _keys_of(lines[0])
-            self._decoder = None if keys is None else self._decoders.find(keys)
+            self._named.update(keys)
+            self._decoder = self._decoders.find(keys) if keys else None
         found = None
         if self._decoder is not None:
             found = self._decoder.columns(b"\n".join(lines), len(lines))
@@ -195,6 +199,7 @@ class Objects:
                 records.append(record)
                 kept.append(index)
         keys = list(dict.fromkeys(key for record in records for key in record))
+        self._named.update(keys)
         self._ignore(key for key in keys if canonical(key) is None)
         known = [key for key in keys if canonical(key) is not None]
         self._keep({key: [r.get(key) for r in records] for key in known}, rows[kept])
@@ -229,7 +234,7 @@ class Objects:
     def batch(self) -> RawBatch:
         """Return all rows. Raises :class:`InputError` where no event has any required column."""
         rows = np.concatenate(self._rows) if self._rows else np.empty(0, np.int64)
-        if len(rows) and not self._keys.keys() & set(REQUIRED):
+        if len(rows) and not {*self._keys, *map(canonical, self._named)} & set(REQUIRED):
             match_headers([*self._keys.values(), *self.ignored], self._path)  # says what is missing
         names = [column.name for column in COLUMNS if column.name in {*self._keys, *REQUIRED}]
         arrays = [self._joined(name) for name in names]
@@ -322,9 +327,8 @@ class _BodyLines(LineReader):
         return self._without_long(data if data.endswith(b"\n") else data + b"\n")
 
 
-def _keys_of(line: bytes) -> frozenset[str] | None:
-    record = _record(line)[0]
-    return frozenset(record) if record else None
+def _keys_of(line: bytes) -> frozenset[str]:
+    return frozenset(_record(line)[0])
 
 
 def _record(line: bytes) -> tuple[dict[str, Any], str, str]:
@@ -372,7 +376,17 @@ def _loose(name: str, values: list[Any]) -> pa.Array:
     alike = (name in _NUMBERS and kinds <= {int, float}) or (name in _TRUTH and kinds == {bool})
     if alike:
         try:
-            return pa.array(values)
+            found = pa.array(values)
         except (pa.ArrowInvalid, OverflowError):  # numbers that no column of numbers holds
-            pass
+            found = None
+        if found is not None and _is_moderate(found):
+            return found
     return pa.array(list(map(_text, values)), pa.string())
+
+
+def _is_moderate(array: pa.Array) -> bool:
+    """Return whether whole numbers are none that a float would round."""
+    if not pa.types.is_integer(array.type):
+        return True
+    bounds = pc.min_max(array)
+    return bool(bounds["min"].as_py() > -_EXACT and bounds["max"].as_py() < _EXACT)

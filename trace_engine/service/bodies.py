@@ -236,7 +236,9 @@ class Door:
         except TooLarge as error:
             raise Problem(413, "too-large", detail=str(error), **_chinese(error)) from error
         except InputError as error:
-            raise Problem(422, "invalid", detail=str(error), **_chinese(error)) from error
+            raise _unusable(str(error), error.zh) from error
+        except pa.ArrowException as error:  # numbers beyond what a column's type may become
+            raise _unusable(f"{PATH}: a column cannot be read", f"{PATH}：有列无法读取") from error
         if len(payload) > MOST_PAYLOAD_BYTES:
             raise _too_large(MOST_PAYLOAD_BYTES)
         # Keyed, so that a body of one row cannot be guessed from what is kept of it.
@@ -277,12 +279,13 @@ def _from_gb18030(body: bytes) -> bytes:
 
 
 def _empty() -> Problem:
-    return Problem(
-        422,
-        "invalid",
-        detail="the body holds no events",
-        detail_zh="正文没有事件",
-    )
+    return _unusable("the body holds no events", "正文没有事件")
+
+
+def _unusable(what: str, what_zh: str | None) -> Problem:
+    errors = [{"where": "body", "what": what, "what_zh": what_zh or "", "rule": "unusable_body"}]
+    chinese: dict[str, Any] = {"detail_zh": what_zh} if what_zh else {}
+    return Problem(422, "invalid", detail=what, errors=errors, **chinese)
 
 
 def _chinese(error: InputError) -> dict[str, Any]:
