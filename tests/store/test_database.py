@@ -5,11 +5,13 @@ import sys
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import inspect, select, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError
 
-from tests.store.postgres import embedded_binaries, fresh_database, started_server
+from tests.store.postgres import dsn, embedded_binaries, fresh_database, started_server
 from trace_engine.store.database import Database, StoreError, draw_numbers, last_number
 from trace_engine.store.migrate import Migration, known_migrations
 from trace_engine.store.tables import METADATA, MIGRATION, SETTING
@@ -222,4 +224,19 @@ def test_the_packaged_postgresql_serves_too() -> None:
         database = Database.open(url)
         database.ping()
         assert "@" in database.url
+        database.close()
+
+
+def test_a_lost_connection_is_replaced(postgres: URL) -> None:
+    with fresh_database(postgres) as url:
+        database = Database.open(url)
+        database.bind("journal", "abc")
+        with psycopg.connect(dsn(postgres), autocommit=True) as connection:
+            ended = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'trace-engine' AND datname = %s",
+                (make_url(url).database,),
+            ).fetchall()
+        assert ended
+        assert database.setting("journal") == "abc"
         database.close()

@@ -45,6 +45,8 @@ def documents_of(findings: pa.Table) -> list[Document]:
         values = _text_without_nul(column).to_pylist()
         if name == "event_time":
             values = [None if value is None else value.isoformat() for value in values]
+        elif pa.types.is_floating(column.type):
+            values = [value if value == value else None for value in values]  # NaN is no value
         elif name == "evidence":
             values = [msgspec.Raw(value.encode()) if value else None for value in values]
         columns.append(values)
@@ -55,7 +57,7 @@ def documents_of(findings: pa.Table) -> list[Document]:
 def _shortest(column: pa.Array) -> list[float | None]:
     values = column.to_numpy(zero_copy_only=False).astype(np.float32)
     found: list[float] = values.astype("U32").astype(np.float64).tolist()
-    return [value if value == value else None for value in found]  # NaN is no value
+    return [value if value == value else None for value in found]
 
 
 def _text_without_nul(column: pa.Array) -> pa.Array:

@@ -27,6 +27,16 @@ from typing import TYPE_CHECKING
 
 from trace_engine.store.backlog import Backlog, JournalFull
 from trace_engine.store.journal_file import FileLock, JournalError, connect, prepare
+from trace_engine.store.journal_records import (
+    ADVANCE,
+    EVENTS,
+    MOST_PAYLOAD_BYTES,
+    Appended,
+    BatchConflict,
+    JournalUnwritable,
+    Record,
+    read_records,
+)
 from trace_engine.store.journal_upkeep import Checkpointer, Housekeeping
 
 if TYPE_CHECKING:
@@ -45,47 +55,9 @@ __all__ = [
     "Record",
 ]
 
-EVENTS, ADVANCE = 1, 2
-MOST_PAYLOAD_BYTES = 64 << 20
 # A group is one transaction: bounded, so that the first of it does not wait for too many others.
 MOST_GROUP_BYTES = 32 << 20
 MOST_GROUP = 1024
-
-
-class BatchConflict(Exception):  # noqa: N818 - says what is the case, as JournalFull does
-    """The id of the batch is known, with another body."""
-
-
-class JournalUnwritable(JournalError):  # noqa: N818 - a kind of JournalError
-    """A record could not be stored, and nothing of it was.
-
-    ``permanent`` says whether the journal takes records again by itself (as after a full disk) or
-    must be opened anew (after an I/O error: nobody knows what the disk did with earlier writes).
-    """
-
-    def __init__(self, text: str, *, permanent: bool) -> None:
-        super().__init__(text)
-        self.permanent = permanent
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One request as it was stored; ``received_at`` in µs UTC."""
-
-    offset: int
-    kind: int
-    received_at: int
-    rows: int
-    batch_id: str | None
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """Where a record is; ``repeated`` if it was there before, under the same batch id."""
-
-    offset: int
-    repeated: bool
 
 
 @dataclass(slots=True)
@@ -360,7 +332,7 @@ class Journal:
         else:
             try:
                 connection = connection or connect(self.path)
-                records = _read(connection, after, through, most_bytes)
+                records = read_records(connection, after, through, most_bytes)
             except sqlite3.Error as error:
                 if connection is not None:
                     connection.close()
@@ -455,27 +427,3 @@ class Journal:
             reader.close()
         self._writer.close()  # the last connection copies the WAL into the file
         self._file_lock.release()
-
-
-def _read(
-    connection: sqlite3.Connection, after: int, through: int, most_bytes: int
-) -> list[Record]:
-    records: list[Record] = []
-    size = 0
-    # read to the end of the range or closed at once: an open statement would keep the WAL growing
-    cursor = connection.execute(
-        "SELECT number, kind, received_at, rows, batch_id, payload FROM record "
-        "WHERE number > ? AND number <= ? ORDER BY number",
-        (after, through),
-    )
-    try:
-        for row in cursor:
-            records.append(Record(*row))
-            size += len(records[-1].payload)
-            if size >= most_bytes:
-                break
-    finally:
-        cursor.close()
-    if not records or records[0].offset != after + 1:
-        raise JournalError(f"record {after + 1} of the journal is missing")
-    return records

@@ -150,6 +150,7 @@ CREATE TABLE delivery (
 );
 CREATE INDEX delivery_due ON delivery (state, next_attempt);
 CREATE INDEX delivery_webhook ON delivery (webhook_id, number);
+CREATE INDEX delivery_waiting ON delivery (webhook_id, state, number);
 
 CREATE TABLE plan (
     number INTEGER PRIMARY KEY, -- sqlite
