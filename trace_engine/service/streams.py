@@ -317,6 +317,7 @@ class EventStream(Response):
         self.key_id = key_id
         self.after = after
         self.wanted = wanted
+        self._slow = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send messages until the listener leaves, is dropped, or must connect again."""
@@ -335,6 +336,13 @@ class EventStream(Response):
         finally:
             self.streams.forget(waker)
             self.streams.end(self.key_id)
+        if self._slow:
+            self.streams.dropped += 1
+            logger.warning(
+                "a stream was dropped: its reader took nothing for %g s",
+                self.streams.limits.send_seconds,
+                extra={"key_id": self.key_id, "after": self.after},
+            )
 
     async def _write(self, send: Send, waker: asyncio.Event) -> None:
         limits = self.streams.limits
@@ -366,16 +374,13 @@ class EventStream(Response):
                     left = max(ends - time.monotonic(), 0.0)
                     await asyncio.wait_for(waker.wait(), min(limits.heartbeat, left))
                 except TimeoutError:
+                    if time.monotonic() >= ends:
+                        continue
                     # The id tells how far everything was looked at, also what was not wanted.
                     beat = format_sse_event(comment="heartbeat", id=str(self.after))
                     await self._send(send, beat)
         except _TooSlowError:
-            self.streams.dropped += 1
-            logger.warning(
-                "a stream was dropped: its reader took nothing for %g s",
-                limits.send_seconds,
-                extra={"key_id": self.key_id, "after": self.after},
-            )
+            self._slow = True
 
     async def _bye(self, send: Send, reason: str) -> None:
         """Say why the stream ends, and end it."""

@@ -73,7 +73,7 @@ class Reject(Shape):
                     "number": 1,
                     "offset": 318,
                     "source": "door",
-                    "file": None,
+                    "file": "journal",
                     "row": 2,
                     "column": "event_time",
                     "reason": "bad_time",

@@ -33,28 +33,24 @@ OUTCOME_COLUMNS = (
 Note = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
 
+EXAMPLE: dict[str, Any] = {
+    "outcome_id": "SD-2026-000187",
+    "enterprise_id": "91370100MA3C0X0X0X",
+    "date": "2026-04-02",
+    "kind": "online_purchase",
+    "outcome": "violation",
+    "drug_id": "8123456",
+    "inclusion_probability": 1.0,
+    "finding_id": "f1c0a6d2b7e84d1f9a3e5b60",
+    "plan_id": "plan-6f1d0c7f2b8a4a31",
+    "note": "抽样编号 0187",
+}
+
+
 class NewOutcome(Shape):
     """The result of one inspection or sample, in the columns of the registry's `inspections`."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "outcome_id": "SD-2026-000187",
-                    "enterprise_id": "91370100MA3C0X0X0X",
-                    "date": "2026-04-02",
-                    "kind": "online_purchase",
-                    "outcome": "violation",
-                    "drug_id": "8123456",
-                    "inclusion_probability": 1.0,
-                    "finding_id": "f1c0a6d2b7e84d1f9a3e5b60",
-                    "plan_id": "plan-6f1d0c7f2b8a4a31",
-                    "note": "抽样编号 0187",
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     outcome_id: Text | None = Field(
         None,
@@ -82,6 +78,11 @@ class NewOutcomes(Shape):
 
 class Outcome(NewOutcome):
     """An outcome as it is kept."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [EXAMPLE | {"stored_at": "2026-04-03T09:15:00+08:00"}]},
+    )
 
     outcome_id: str
     stored_at: dt.datetime = Field(description="When it was taken in; the audit log says by whom.")

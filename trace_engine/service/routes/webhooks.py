@@ -28,11 +28,8 @@ LISTING = "deliveries"
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Deliver while the app runs. A host without a database has nothing to deliver from."""
+    """Deliver while the app runs."""
     host = app.state.host
-    if getattr(host, "database", None) is None:
-        yield
-        return
     deliverer = Deliverer(
         host,
         Outbox(host.database),
