@@ -8,7 +8,8 @@ returns and recalls make no hop; a shipment and its receipt make one.
 
 *Bill edge*: the trade of one day with one giver, receiver, drug and bill (without a bill number: of
 that day), scans that state only a date apart from those with a time. Its packs are the sum of their
-quantities (each at least 1), its time that of its last scan (by time, then event key), which also
+quantities (each at least 1), its amount what they cost (price × quantity, fen, where a price is
+stated), its time that of its last scan (by time, then event key), which also
 stands for it as evidence. So it rests on nothing that happened after its time.
 """
 
@@ -38,6 +39,7 @@ COLUMNS: dict[str, Any] = {
     "drug": np.int32,
     "bill": np.uint64,
     "packs": np.int64,
+    "amount": np.int64,
 }
 
 
@@ -105,16 +107,19 @@ def sum_bills(
     time: Int64,
     event_key: npt.NDArray[np.uint64],
     quantity: npt.NDArray[np.int32],
+    price: npt.NDArray[np.int32],
     by_pack: bool,
     slot: Int64,
     last: Int64,
     total: Int64,
+    amount: Int64,
 ) -> int:
     """Sum rows of one bill edge that follow one another; return how many sums there are.
 
     ``last``: the row of each sum that is last by (time, event key). Few bills are scanned at a
     time, so a small table (``slot``, filled with -1) holds the open ones; a bill that was driven
     out of it gives a further sum, which :func:`bill_edges` joins. ``by_pack``: sum packs, else codes.
+    ``amount``: what they cost, fen.
     """
     n = 0
     mask = np.uint64(len(slot) - 1)
@@ -122,6 +127,7 @@ def sum_bills(
         i = rows[k]
         place = mix(bill[i] ^ (np.uint64(target[i]) << np.uint64(32)) ^ np.uint64(source[i])) & mask
         packs = max(quantity[i], 1) if by_pack else 1
+        worth = np.int64(max(price[i], 0)) * max(quantity[i], 1)
         at = slot[place]
         if at >= 0:
             j = last[at]
@@ -134,35 +140,36 @@ def sum_bills(
                 and (time[i] % DAY == 0) == (time[j] % DAY == 0)
             ):
                 total[at] += packs
+                amount[at] += worth
                 if (time[i], event_key[i]) > (time[j], event_key[j]):
                     last[at] = i
                 continue
         slot[place] = n
-        last[n], total[n] = i, packs
+        last[n], total[n], amount[n] = i, packs, worth
         n += 1
     return n
 
 
 def summed(
     data: Slice, rows: Int64, drug: npt.NDArray[np.int32], *, by_pack: bool
-) -> tuple[Int64, Int64]:
-    """Return the last row of each sum of ``rows`` and the sums; see :func:`sum_bills`."""
+) -> tuple[Int64, Int64, Int64]:
+    """Return the last row of each sum of ``rows``, sums and amounts; see :func:`sum_bills`."""
     batch = data.batch
-    last, total = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    last, total, amount = np.empty((3, len(rows)), np.int64)
     m = sum_bills(
         rows, batch.source, batch.target, drug, batch.bill, batch.time, batch.event_key,
-        batch.quantity, by_pack, np.full(_SLOTS, -1, np.int64), last, total,
+        batch.quantity, batch.price, by_pack, np.full(_SLOTS, -1, np.int64), last, total, amount,
     )  # fmt: skip
-    return last[:m].copy(), total[:m].copy()
+    return last[:m].copy(), total[:m].copy(), amount[:m].copy()
 
 
 def trade_rows(data: Slice, hops: Int64) -> Rows:
     """Return the bill edges of the trade at rows ``hops`` of a slice, in parts, by time."""
     batch = data.batch
-    last, packs = summed(data, hops, batch.drug, by_pack=True)
+    last, packs, amount = summed(data, hops, batch.drug, by_pack=True)
     order = np.argsort(batch.time[last], kind="stable")
     last = last[order]
-    rows: Rows = {"seq": data.seq_base + last, "packs": packs[order]}
+    rows: Rows = {"seq": data.seq_base + last, "packs": packs[order], "amount": amount[order]}
     for name in ("time", "event_key", "source", "target", "drug", "bill"):
         rows[name] = getattr(batch, name)[last]
     return rows
@@ -174,13 +181,16 @@ def _sum_by(
     time: Int64,
     event_key: npt.NDArray[np.uint64],
     packs: Int64,
+    amount: Int64,
     total: Int64,
+    worth: Int64,
     last: Int64,
 ) -> None:
-    """Sum packs by id, and note the row of each that is last by (time, event key)."""
+    """Sum packs and amounts by id, and note the row of each that is last by (time, event key)."""
     for i in range(ids.shape[0]):
         k = ids[i]
         total[k] += packs[i]
+        worth[k] += amount[i]
         at = last[k]
         if at < 0 or (time[i], event_key[i]) > (time[at], event_key[at]):
             last[k] = i
@@ -194,9 +204,9 @@ def bill_edges(rows: Rows) -> Rows:
     of_day = ends.ids(pair_all(rows["source"], rows["target"]), pair_all(rows["drug"], moment))
     edges = KeySpace({}, "edges")
     ids = edges.ids(rows["bill"], of_day.astype(np.uint64))
-    total, last = np.zeros(len(edges), np.int64), np.full(len(edges), -1, np.int64)
-    _sum_by(ids, rows["time"], rows["event_key"], rows["packs"], total, last)
+    (total, worth), last = np.zeros((2, len(edges)), np.int64), np.full(len(edges), -1, np.int64)
+    _sum_by(ids, rows["time"], rows["event_key"], rows["packs"], rows["amount"], total, worth, last)
     order = np.lexsort((rows["event_key"][last], rows["time"][last]))
     joined = taken(rows, last[order])
-    joined["packs"] = total[order]
+    joined["packs"], joined["amount"] = total[order], worth[order]
     return joined

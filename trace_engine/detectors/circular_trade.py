@@ -16,9 +16,9 @@ The codes need not be the same: those that come back themselves are ``ownership_
 
 *Fires* at each bill edge that closes a ring, so again at each further round. Of several rings that it
 closes, the one of the highest ratio counts (then the shortest, then that whose edges came first).
-observed = that ratio, threshold = ``ratio``. Subject: the giver of the closing bill, counterparty its
-receiver; all edges are evidence. Closing bills of one day with equal sides, drug and batch number are
-one finding. Severity 0.5 + 0.3 · ratio, at most 0.8.
+observed = that ratio, threshold = ``ratio``; amount: what the goods of the closing bill cost. Subject:
+the giver of the closing bill, counterparty its receiver; all edges are evidence. Closing bills of one
+day with equal sides, drug and batch number are one finding. Severity 0.5 + 0.3 · ratio, at most 0.8.
 """
 
 from __future__ import annotations
@@ -213,6 +213,7 @@ def _judge(pool: Rows, day: int, p: CircularTradeParameters) -> Hits | None:
         severity=np.minimum(0.5 + 0.3 * share, 0.8).astype(np.float32),
         subject=edges["source"][closing],
         counterparty=edges["target"][closing],
+        amount=edges["amount"][closing],
         group=np.ones(len(best), np.uint64),
         related=related,
         extra={"ring_size": size, "window_days": np.full(len(best), p.days)},
@@ -258,7 +259,7 @@ def _joined(found: list[Hits]) -> Hits | None:
             name: join(name)
             for name in (
                 "seq", "time", "observed", "threshold", "severity", "subject", "counterparty",
-                "group", "related",
+                "group", "related", "amount",
             )
         },
         extra={

@@ -13,7 +13,7 @@ prior Gamma(α, α) on the ratio, whose α is estimated from the peers by moment
 ``1/α = Σ((y − E)² − E) / ΣE²`` (within [1/100, 10]), the ratio's posterior is Gamma(α + y, α + E).
 It fires where the lower 5 % point of the posterior (Wilson and Hilferty's approximation) is at
 least ``ratio``, with at least ``clues`` clues and ``peers`` enterprises of the type.
-observed = clues, threshold = clues expected. Severity 0.5 to 0.9 with the shrunk ratio.
+observed = clues, threshold = clues expected; no amount. Severity 0.5 to 0.9 with the shrunk ratio.
 
 Clues that are themselves statistics of a period (their time is not that of a scan) do not count:
 they would count the same scans twice.
@@ -138,11 +138,11 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
     parameters = ClueConcentrationParameters
     sentence_zh: ClassVar[str] = (
         "{subject}在{month}触发疑似违规线索{observed:.0f}条，而按其业务量和同类企业水平预期仅"
-        "{threshold:.2f}条；考虑偶然因素后仍约为预期的{ratio:.1f}倍，线索明显集中。主要为：{kinds_zh}。"
+        "{expected}条；考虑偶然因素后仍约为预期的{ratio:.1f}倍，线索明显集中。主要为：{kinds_zh}。"
     )
     sentence_en: ClassVar[str] = (
         "{subject} gave rise to {observed:.0f} clues of suspected violations in {month}, where "
-        "its trade and the level of its type would explain {threshold:.2f}: allowing for chance, "
+        "its trade and the level of its type would explain {expected}: allowing for chance, "
         "still about {ratio:.1f} times as many. Mostly: {kinds_en}."
     )
 
@@ -299,6 +299,7 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
             extra={
                 "month": np.full(len(chosen), str(first)),
                 "ratio": ratio[chosen],
+                "expected": np.array([_in_words(one) for one in expected[chosen].tolist()]),
                 "kinds_zh": np.array([zh for zh, _ in kinds]),
                 "kinds_en": np.array([en for _, en in kinds]),
             },
@@ -318,6 +319,13 @@ class ClueConcentration(ClueDetector[ClueConcentrationParameters]):
         zh = "、".join(f"{cls.title_zh}{-n}条" for n, _, cls in ordered)
         en = ", ".join(f"{cls.title_en} ({-n})" for n, _, cls in ordered)
         return zh, en
+
+
+def _in_words(expected: float) -> str:
+    """Return a number of clues expected as a sentence says it: two digits that are not 0."""
+    if expected >= 10 or expected == 0:
+        return f"{expected:.0f}"
+    return f"{expected:.2g}" if expected >= 0.001 else "<0.001"
 
 
 def _rows(seq: Int64, **columns: npt.NDArray[Any]) -> Rows:

@@ -26,7 +26,7 @@ business may only not have met yet.
 of X on the ``days`` days before. observed = such businesses, threshold = 2. The events are the first
 ones (by time, event key) of dealings of the smallest of these businesses (fewest dealings; equal: the
 one whose first event key is smaller): the first leads, up to 16 more are related. The time is that of
-D. Subject X; no counterparty. Severity 0.6 + 0.1 × (businesses - 2), at most 0.9.
+D. Subject X; no counterparty, no amount. Severity 0.6 + 0.1 × (businesses - 2), at most 0.9.
 """
 
 from __future__ import annotations
@@ -235,6 +235,7 @@ class DisjointBusiness(KeyedDetector[DisjointBusinessParameters]):
             severity=np.clip(0.6 + 0.1 * (count - 2), 0, 0.9).astype(np.float32),
             subject=np.array(party, np.int32),
             counterparty=np.full(m, -1, np.int32),
+            amount=np.zeros(m, np.int64),
             group=np.ones(m, np.uint64),
             related=related_of(related),
             extra={

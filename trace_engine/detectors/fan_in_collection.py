@@ -12,7 +12,8 @@ are counted. *Fires* when they are at least ``sources`` and more than they were 
 unless they have been fewer than ``sources`` since. Whole days are counted, so a date without a time
 counts as any other.
 
-observed = sources, threshold = ``sources``. Subject: the buyer; no counterparty. The last scan of D
+observed = sources, threshold = ``sources``. amount: what it paid for the drug in those days. Subject: the
+buyer; no counterparty. The last scan of D
 (by time, then event key) leads and gives the time; the latest of each other source is evidence (at
 most 16, latest first). Severity 0.6 + 0.02 for each source over the threshold, at most 0.9.
 """
@@ -150,7 +151,7 @@ class FanInCollection(KeyedDetector[FanInCollectionParameters]):
             found += _judge_day(day, edges.rows, peaks, parameters)
         if not found:
             return None
-        seq, time, party, sources, packs, related = zip(*found, strict=True)
+        seq, time, party, sources, packs, amount, related = zip(*found, strict=True)
         m = len(found)
         observed = np.array(sources, np.float64)
         return Hits(
@@ -163,6 +164,7 @@ class FanInCollection(KeyedDetector[FanInCollectionParameters]):
             ),
             subject=np.array(party, np.int32),
             counterparty=np.full(m, -1, np.int32),
+            amount=np.array(amount, np.int64),
             group=np.ones(m, np.uint64),
             related=related_of(related),
             extra={
@@ -209,6 +211,7 @@ def _judge_day(
                 target,
                 count,
                 int(edges["packs"][mine].sum()),
+                int(edges["amount"][mine].sum()),
                 edges["seq"][others[others != lead][:RELATED]],
             )
         )

@@ -20,7 +20,8 @@ common), each of that day.
 
 *Fires* where the likeness is at least ``likeness`` and common at least ``codes``. observed = likeness,
 threshold = ``likeness``. Subject: X, counterparty Y; the last common scan (by time, then event key) leads
-and gives the time, the last of the receipt is evidence. Severity 0.7.
+and gives the time, the last of the receipt is evidence. amount: what the common codes cost Y.
+Severity 0.7.
 
 That an invoice names another seller than the goods' path is not judged: bills state an invoice's number,
 not its seller.
@@ -73,11 +74,14 @@ _COLUMNS: dict[str, Any] = {
     "bill": np.uint64,
     "receipt_bill": np.uint64,
     "codes": np.int64,
+    "amount": np.int64,  # fen, of what passed through
     "region": np.int16,  # goods left from
     "longest": np.int64,  # µs between receipt and dispatch, at most
 }
 
-_TOLD = ("seq", "time", "source", "target", "supplier_party", "region", "codes", "longest")
+_TOLD = (
+    "seq", "time", "source", "target", "supplier_party", "region", "codes", "amount", "longest",
+)  # fmt: skip
 
 
 class PassThroughParameters(Parameters, frozen=True, kw_only=True):
@@ -181,6 +185,8 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
                 supplier_party=batch.source[before],
                 receipt_bill=batch.bill[before] if len(before) else nothing,
                 region=batch.source_region[passed],
+                amount=np.maximum(batch.price[passed], 0).astype(np.int64)
+                * np.maximum(batch.quantity[passed], 1),
                 longest=batch.time[passed] - batch.time[before],
             ),
         ]
@@ -215,6 +221,7 @@ class PassThrough(KeyedDetector[PassThroughParameters]):
             severity=np.full(m, 0.7, np.float32),
             subject=by_name["source"].astype(np.int32),
             counterparty=by_name["target"].astype(np.int32),
+            amount=by_name["amount"],
             group=np.ones(m, np.uint64),
             related=np.array(receipt, np.int64).reshape(m, 1),
             extra={
@@ -315,7 +322,7 @@ def _strangers(data: Slice, one: npt.NDArray[np.int32], other: npt.NDArray[np.in
 
 def _receipts(data: Slice, rows: Int64) -> Rows:
     """Return receipts summed by bill: there are many, and in honest trade nothing else."""
-    last, codes = summed(data, rows, data.batch.source, by_pack=False)
+    last, codes, _ = summed(data, rows, data.batch.source, by_pack=False)
     return _columns(data, _RECEIPT, last, codes=codes)
 
 
@@ -331,6 +338,7 @@ def _columns(data: Slice, part: int, rows: Int64, **columns: npt.NDArray[Any]) -
         "seq": data.seq_base + rows,
         "part": np.full(len(rows), part, np.int8),
         "codes": np.ones(len(rows), np.int64),
+        "amount": np.zeros(len(rows), np.int64),
         "supplier_party": np.full(len(rows), -1, np.int32),
         "receipt_bill": np.zeros(len(rows), np.uint64),
         "region": np.full(len(rows), -1, np.int16),
@@ -353,6 +361,7 @@ def _joined(rows: Rows) -> Rows:
     order = order[np.lexsort((rows["event_key"][order], rows["time"][order], group))]
     joined = taken({name: rows[name] for name in _COLUMNS}, order[starts[1:] - 1])
     joined["codes"] = np.add.reduceat(rows["codes"][order], starts[:-1])
+    joined["amount"] = np.add.reduceat(rows["amount"][order], starts[:-1])
     joined["longest"] = np.maximum.reduceat(rows["longest"][order], starts[:-1])
     return joined
 

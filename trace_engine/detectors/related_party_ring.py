@@ -11,7 +11,7 @@ receiver, but for hops inside one declared group. It fires where at least ``lice
 with one another, at least ``packs`` packs, and these are at least ``share`` of all packs counted.
 Sales to persons are no hops. observed = share inside, threshold = ``share``. Severity 0.4: who owns
 whom is no offence; the finding is there to be ranked and looked into. Subject: the giver of the latest
-hop inside. A shared scanning device is the matter of ``proxy_scanning`` and links nobody here.
+hop inside; no amount. A shared scanning device is the matter of ``proxy_scanning`` and links nobody here.
 """
 
 from __future__ import annotations
@@ -345,6 +345,7 @@ def _hits(found: list[_Found], parameters: RelatedPartyRingParameters) -> Hits:
         threshold=np.full(count, parameters.share),
         severity=np.full(count, 0.4, np.float32),
         time=np.array(ends, np.int64),
+        amount=np.zeros(count, np.int64),
         group=np.array([one.ring ^ one.month for one in found], np.uint64),
         related=related,
         extra={

@@ -19,6 +19,7 @@ On a day with such events the principals of an actor are those of the last ``win
 included. It *fires* when they are at least ``principals`` and more than when it fired last: on the first
 event (time, event_key) of the actor's on that day. observed = principals, threshold = ``principals`` - 1.
 Severity 0.3 + 0.02 for each above ``principals``, at most 0.5: a reason to look at its quality system.
+No amount.
 """
 
 from __future__ import annotations
@@ -201,6 +202,7 @@ def _hits(
         severity=np.minimum(0.3 + 0.02 * above, 0.5).astype(np.float32),
         subject=column("subject_party"),
         counterparty=np.full(len(found), -1, np.int32),
+        amount=np.zeros(len(found), np.int64),
         group=np.ones(len(found), np.uint64),
         related=related,
         extra={
