@@ -47,6 +47,14 @@ FORMATS = ("auto", "json", "ndjson", "arrow")  # of trace_engine.cluster.kafka.s
     about=Text("拒收行主题。", "Topic that refused rows go to."),
 )
 @option(
+    "--progress-topic",
+    default=None,
+    about=Text(
+        "可选：每个检查点写入一条进度（线索已完整到哪一天）。",
+        "Topic told at each checkpoint through which day findings are complete.",
+    ),
+)
+@option(
     "--group",
     default="trace-engine",
     show_default=True,

@@ -282,7 +282,7 @@ class StreamMember:
             raise StreamError(self.settings.masked(f"consumer: {error.args[0].str()}")) from None
 
     def _check_topics(self) -> None:
-        """Raise :class:`StreamError` unless a broker answers and knows all three topics."""
+        """Raise :class:`StreamError` unless a broker answers and knows all topics."""
         from confluent_kafka import KafkaException
 
         settings = self.settings
@@ -293,8 +293,7 @@ class StreamMember:
                 settings.masked(f"no broker answers at {settings.brokers}: {error.args[0].str()}"),
                 f"连不上 {settings.brokers}",
             ) from None
-        wanted = (settings.topic, settings.findings_topic, settings.rejects_topic)
-        missing = [name for name in wanted if name not in known]
+        missing = [n for n in (settings.topic, *settings.outputs()) if n not in known]
         if missing:
             raise StreamError(
                 f"no topic {', '.join(missing)} at {settings.brokers}: create it first",

@@ -46,6 +46,12 @@ def reject_message(reject: dict[str, Any]) -> Outgoing:
     return Outgoing(place.encode(), msgspec.json.encode(reject), place)
 
 
+def progress_message(said: dict[str, Any]) -> Outgoing:
+    """Return how far a partition is, keyed by the partition so that a compacted topic keeps one."""
+    place = f"{said['topic']}/{said['partition']}"
+    return Outgoing(place.encode(), msgspec.json.encode(said), f"{place}/{said['offset']}")
+
+
 def _shortened(row: dict[str, Any], most_bytes: int) -> bytes:
     cut: list[str] = []
     row = {**row, "truncated": cut}

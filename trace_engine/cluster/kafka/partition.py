@@ -20,6 +20,7 @@ from typing import Any
 from trace_engine.cluster.kafka.errors import LostPartition, StreamError
 from trace_engine.cluster.kafka.feed import Feed
 from trace_engine.cluster.kafka.inbox import Inbox
+from trace_engine.cluster.kafka.output import Outgoing, progress_message
 from trace_engine.cluster.kafka.publisher import Fenced, Publisher, Unsettled
 from trace_engine.cluster.kafka.settings import StreamSettings
 from trace_engine.cluster.kafka.state import MakeShard, PartitionFolder
@@ -298,12 +299,28 @@ class PartitionWorker:
         self._folder.save(feed.shard, offset, self._tools.reference)
         self._save_seconds = time.monotonic() - begun
         self.phase = "committing"
-        self._publisher.commit(feed.pending, self._settings.topic, self.partition, offset)
+        outgoing = [*feed.pending, *self._progress(feed, offset)]
+        self._publisher.commit(outgoing, self._settings.topic, self.partition, offset)
         feed.pending.clear()
         self.committed = offset
         self.committed_at = time.monotonic()
         self._folder.settle(offset)
         self.phase = "running"
+
+    def _progress(self, feed: Feed, offset: int) -> list[tuple[str, Outgoing]]:
+        """Return what readers of findings are told: through which day they are complete."""
+        topic = self._settings.progress_topic
+        if topic is None:
+            return []
+        said = {
+            "topic": self._settings.topic,
+            "partition": self.partition,
+            "offset": offset,
+            "latest_day": _date(feed.shard.latest_day),
+            "closed_through": _date(feed.shard.closed_through),
+            "counts": feed.shard.engine.counts,
+        }
+        return [(topic, progress_message(said))]
 
     def _before_publishing(self, offset: int, feed: Feed) -> bool:
         """Whether the state is still behind what is committed: it would not be found again."""

@@ -40,6 +40,7 @@ class StreamSettings:
     findings_topic: str
     rejects_topic: str
     state: Path
+    progress_topic: str | None = None  # how far findings are complete, with each checkpoint
     group: str = "trace-engine"
     format: str = "auto"
     lateness_days: int = 2
@@ -55,11 +56,11 @@ class StreamSettings:
     properties: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        names = {self.topic, self.findings_topic, self.rejects_topic}
-        if len(names) < 3:
+        names = [self.topic, *self.outputs()]
+        if len(set(names)) < len(names):
             raise StreamError(
-                "events, findings and rejects need three different topics",
-                "事件、线索和拒收须使用三个不同的主题",
+                f"one topic for two purposes among {', '.join(names)}: give each its own",
+                f"{'、'.join(names)} 中有主题重复使用，请分别指定",
             )
         if self.format not in FORMATS:
             raise StreamError(f"format {self.format!r}: expected one of {', '.join(FORMATS)}")
@@ -70,6 +71,11 @@ class StreamSettings:
                     f"property {name}: is set by the stream and cannot be given",
                     f"属性 {name} 由本程序设定，不可另行指定",
                 )
+
+    def outputs(self) -> list[str]:
+        """Return the topics that are written to."""
+        given = (self.findings_topic, self.rejects_topic, self.progress_topic)
+        return [name for name in given if name]
 
     def folder(self, partition: int) -> Path:
         """Return the folder of one partition's state."""
