@@ -59,7 +59,7 @@ class Database:
         except ImportError as error:
             raise StoreError(
                 f"PostgreSQL needs a driver that is not installed ({error.name}): "
-                "pip install 'trace-engine[postgresql]'"
+                "pip install 'trace-engine[postgres]'"
             ) from error
         database = cls(engine, clock)
         try:
