@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,6 @@ from trace_engine.core.stories import (
 from trace_engine.events.batch import DAY, NO_CODE
 
 if TYPE_CHECKING:
-    from trace_engine.core.eventlog import EventLog
     from trace_engine.core.packages import PackageTable
     from trace_engine.core.shards import CodeShards
     from trace_engine.core.signals import Custody
@@ -92,7 +91,9 @@ def last_before(shards: CodeShards, custody: Custody, seq_base: int) -> Callable
 
 def _groups(of: Int64 | Int32, count: int) -> tuple[Int64, Int64]:
     """Return (order, begin): the places of group ``k`` are ``order[begin[k]:begin[k + 1]]``."""
-    order = np.argsort(of, kind="stable").astype(np.int64)
+    order = (of.astype(np.int64) << 32) | np.arange(len(of))
+    order.sort()  # ten times as fast as a stable argsort
+    order &= 0xFFFFFFFF
     begin = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(of, minlength=count), out=begin[1:])
     return order, begin
@@ -106,6 +107,30 @@ def spread(begin: Int64, end: Int64) -> tuple[Int64, Int64]:
     return which, np.arange(len(which)) - start[which] + begin[which]
 
 
+def _by_time(time: Int64, key: Keys) -> Int64:
+    """Return the order by ``(time, key)``; most times differ, so only equal ones are sorted twice."""
+    order = np.argsort(time)
+    ordered = time[order]
+    again = np.zeros(len(time), np.bool_)
+    again[1:] = ordered[1:] == ordered[:-1]
+    again[:-1] |= again[1:]
+    rows = np.sort(order[again])
+    order[again] = rows[np.lexsort((key[rows], time[rows]))]
+    return order
+
+
+class Paths(Protocol):
+    """Where a past finds its events: the event log, or what knows it better."""
+
+    def paths(self, seqs: Int64, longest: int | None) -> tuple[Int64, Int64]:
+        """Return (offsets (m+1,), numbers) of the events of each code."""
+        ...
+
+    def columns(self, names: Sequence[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
+        """Return columns of the log at numbers."""
+        ...
+
+
 class Past:
     """Events of the codes that stories of some roots need, by ``(time, event_key)``.
 
@@ -116,14 +141,17 @@ class Past:
     def __init__(
         self,
         table: PackageTable,
-        log: EventLog,
+        log: Paths,
         roots: Int64,
         last_of: Callable[[Keys], Int64],
         batch: EventBatch | None = None,
         node_of_row: Int32 | None = None,
         seq_base: int = 0,
     ) -> None:
-        """Fetch the events; ``last_of(keys)`` gives each code's latest number in the log."""
+        """Fetch the events; ``last_of(keys)`` gives each code's latest number in the log (-1 none).
+
+        That is what ``log.paths`` asks for: another ``log`` may go by other numbers.
+        """
         nodes = table.closure(roots)
         try:
             self.roots = len(roots)
@@ -144,7 +172,7 @@ class Past:
                 columns = {name: np.concatenate([columns[name], now[name]]) for name in names}
                 seq = np.concatenate([seq, seq_base + rows])
                 code = np.concatenate([code, place[rows].astype(np.int32)])
-            order = np.lexsort((columns["event_key"], columns["time"]))
+            order = _by_time(columns["time"], columns["event_key"])
             columns = {name: column[order] for name, column in columns.items()}
             self.seq: Int64 = seq[order]
             self.code: Int32 = code[order]

@@ -239,8 +239,7 @@ class TraceIndex:
         """Give packs that state no batch that of what they were in, or what they replace."""
         arrays = self.engine.shards.packages.arrays
         pairs = int(arrays.used[1])
-        shard, line = places_of(self.engine.shards, arrays.key[: int(arrays.used[0])])
-        pack = np.where(line >= 0, self.shard_starts[shard] + line, -1)
+        pack = self.last_of(arrays.key[: int(arrays.used[0])])
         child, parent = pack[arrays.child[:pairs]], pack[arrays.parent[:pairs]]
         known = (child >= 0) & (parent >= 0)
         child, parent = child[known], parent[known]
@@ -296,7 +295,18 @@ class TraceIndex:
         starts, places = ranges(self.starts, packs)
         return starts, self.events[places].astype(np.int64)
 
-    def pack_of_code(self, key: int) -> int:
-        """Return the number of the pack with this code key, or -1."""
-        shard, line = places_of(self.engine.shards, np.array([key], np.uint64))
-        return -1 if line[0] < 0 else int(self.shard_starts[shard[0]] + line[0])
+    def last_of(self, codes: npt.NDArray[np.uint64]) -> Int64:
+        """Return the packs with these code keys, -1 for none."""
+        shard, line = places_of(self.engine.shards, codes)
+        return np.where(line < 0, -1, self.shard_starts[shard] + line)
+
+    def paths(self, seqs: Int64, longest: int | None = None) -> tuple[Int64, Int64]:
+        """Return (starts, log numbers) of the events of packs, whatever ``longest``."""
+        return self.events_of(seqs)
+
+    def columns(self, names: Sequence[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
+        """Return columns of the log."""
+        always = [name for name in names if name in LOG_COLUMNS]
+        found = fetch(self.engine.log, always, seqs)
+        more = [name for name in names if name not in found]
+        return found | self.engine.log.columns(more, seqs)

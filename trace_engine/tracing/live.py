@@ -6,7 +6,7 @@ single code the log's own chain of events is enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from trace_engine.core.codetable import NO_SEQ
 from trace_engine.core.packages import LEVELS
+from trace_engine.core.past import last_events
 from trace_engine.core.records import Records
 from trace_engine.events.codes import parse_code
 from trace_engine.events.kinds import EventKind
@@ -35,7 +36,7 @@ class _OneCode:
     """What ``TraceIndex`` says of pack 0, which is the only one."""
 
     def __init__(self, engine: Engine, line: Records, seqs: Int64) -> None:
-        self.events_known = len(engine.log)
+        self._engine = engine
         self._line = line
         at = engine.log.columns(["kind", "drug", "batch_no"], seqs)
         left_out = np.zeros(len(seqs), np.bool_)
@@ -55,6 +56,15 @@ class _OneCode:
     def events_of(self, packs: Int64) -> tuple[Int64, Int64]:
         events = self._events if len(packs) else self._events[:0]
         return np.array([0, len(events)])[: len(packs) + 1], events
+
+    def last_of(self, codes: npt.NDArray[np.uint64]) -> Int64:
+        return last_events(self._engine.shards, codes)[1]
+
+    def paths(self, seqs: Int64, longest: int | None) -> tuple[Int64, Int64]:
+        return self._engine.log.paths(seqs, longest)
+
+    def columns(self, names: Sequence[str], seqs: Int64) -> dict[str, npt.NDArray[Any]]:
+        return self._engine.log.columns(names, seqs)
 
 
 class _OneCodeTracer(Tracer):

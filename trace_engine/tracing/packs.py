@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.past import Keys, Paths
 from trace_engine.core.records import Records
 from trace_engine.events.kinds import EventKind
 from trace_engine.tracing.index import fetch, ranges
@@ -28,8 +29,11 @@ Int64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-class Index(Protocol):
-    """What telling asks of ``index.TraceIndex``, or of an index of fewer packs."""
+class Index(Paths, Protocol):
+    """What telling asks of ``index.TraceIndex``, or of an index of fewer packs.
+
+    As a source of pasts it is asked for the paths of what :meth:`last_of` returned.
+    """
 
     has_void: Bools
 
@@ -39,6 +43,10 @@ class Index(Protocol):
 
     def events_of(self, packs: Int64) -> tuple[Int64, Int64]:
         """Return (starts, log numbers) of the packs' events, oldest first, without what is void."""
+        ...
+
+    def last_of(self, codes: Keys) -> Int64:
+        """Return by what number :meth:`paths` knows the events of each code, -1 for none."""
         ...
 
 
@@ -89,7 +97,7 @@ def tell_packs(
             parts.append(retell_alone(engine, part, seqs, columns, end) if retold else part)
     if borrows.any():
         packs = np.flatnonzero(borrows)
-        part, more, also = retell_borrowing(engine, packs, lines[packs], end)
+        part, more, also = retell_borrowing(engine, index, packs, lines[packs], end)
         parts.append(part._replace(places=part.places + len(seqs)))
         seqs = np.concatenate([seqs, more])
         columns = {name: np.concatenate([columns[name], also[name]]) for name in COLUMNS}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from trace_engine.core.codetable import LINE
 from trace_engine.core.kernel import kernel
 from trace_engine.core.packing import DEATH, Columns
-from trace_engine.core.past import Past, last_events, spread
+from trace_engine.core.past import Past, spread
 from trace_engine.core.records import Records
 from trace_engine.core.shards import CodeShards
 from trace_engine.events.batch import DAY
@@ -23,6 +23,7 @@ from trace_engine.tracing.index import chains, fetch, ranges
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
+    from trace_engine.tracing.packs import Index
 
 _VOID, _REPLACEMENT = int(EventKind.VOID), int(EventKind.CODE_REPLACEMENT)
 _END = int(EventKind.DESTRUCTION)
@@ -122,7 +123,7 @@ def retell_alone(
 
 
 def retell_borrowing(
-    engine: Engine, packs: Int64, lines: Records, end: int | None
+    engine: Engine, index: Index, packs: Int64, lines: Records, end: int | None
 ) -> tuple[Part, Int64, Arrays]:
     """Return packs as told by their own events and those of what they were in, up to ``end``.
 
@@ -131,7 +132,7 @@ def retell_borrowing(
     """
     table = engine.shards.packages
     roots = table.nodes_of(np.ascontiguousarray(lines["key"])).astype(np.int64)
-    past = Past(table, engine.log, roots, lambda codes: last_events(engine.shards, codes)[1])
+    past = Past(table, index, roots, index.last_of)
     past.know(engine.voided, {}, [])
     pack, row = _stories(past)
     if end is not None:

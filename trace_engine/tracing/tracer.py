@@ -48,7 +48,7 @@ class Tracer:
         """Return the path and standing of a trace code, however it is written."""
         identity = parse_code(text).identity or text
         key = self.engine.vocabulary.code_key(identity)
-        pack = -1 if key is None else self.index.pack_of_code(key)
+        pack = -1 if key is None else int(self.index.last_of(np.array([key], np.uint64))[0])
         if key is None or pack < 0:
             raise TraceError(f"没有追溯码 {text} 的事件", f"no event of trace code {text} is known")
         return trace_code(self, identity, key, pack)
