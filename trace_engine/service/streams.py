@@ -29,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 from trace_engine.service.problems import Problem
 from trace_engine.service.routes._answers import json_bytes
 from trace_engine.service.routes._shapes import finding_document
+from trace_engine.service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +52,14 @@ class StreamLimits:
     lifetime: float = 900.0  # then it must connect again, with a key that is still good
 
     @classmethod
-    def of(cls, settings: Any) -> StreamLimits:
-        """Return the limits that settings state (``most_streams``, ...), else the defaults."""
-        plain = cls()
+    def of(cls, settings: ServiceSettings) -> StreamLimits:
+        """Return the limits that the settings state."""
         return cls(
-            most=getattr(settings, "most_streams", plain.most),
-            most_per_key=getattr(settings, "most_streams_per_key", plain.most_per_key),
-            heartbeat=getattr(settings, "stream_heartbeat_seconds", plain.heartbeat),
-            send_seconds=getattr(settings, "stream_send_seconds", plain.send_seconds),
-            lifetime=getattr(settings, "stream_lifetime_seconds", plain.lifetime),
+            most=settings.most_streams,
+            most_per_key=settings.most_streams_per_key,
+            heartbeat=settings.stream_heartbeat_seconds,
+            send_seconds=settings.stream_send_seconds,
+            lifetime=settings.stream_lifetime_seconds,
         )
 
 

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trace_engine
 from trace_engine.service.outbound import (
@@ -33,6 +33,7 @@ from trace_engine.service.outbound import (
 )
 from trace_engine.service.routes._answers import json_bytes
 from trace_engine.service.routes._shapes import finding_document, region_prefix
+from trace_engine.service.settings import ServiceSettings
 from trace_engine.service.streams import Announcer, Wanted
 from trace_engine.signatures import (
     ID_HEADER,
@@ -43,9 +44,6 @@ from trace_engine.signatures import (
 )
 from trace_engine.store.outbox import Outbox
 from trace_engine.store.webhooks import WAITING, Delivery, Subscription
-
-if TYPE_CHECKING:
-    from trace_engine.service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +72,13 @@ class WebhookLimits:
     most_waiting: int = 1000  # deliveries of one subscription that lie in the outbox
 
     @classmethod
-    def of(cls, settings: Any) -> WebhookLimits:
-        """Return the limits that settings state (``webhook_*``), else the defaults."""
-        plain = cls()
+    def of(cls, settings: ServiceSettings) -> WebhookLimits:
+        """Return the limits that the settings state."""
         return cls(
-            allowed=networks(getattr(settings, "webhook_allowed_networks", ())),
-            seconds=getattr(settings, "webhook_seconds", plain.seconds),
-            give_up=getattr(settings, "webhook_give_up_seconds", plain.give_up),
-            most=getattr(settings, "most_webhooks", plain.most),
+            allowed=networks(settings.webhook_allowed_networks),
+            seconds=settings.webhook_seconds,
+            give_up=settings.webhook_give_up_seconds,
+            most=settings.most_webhooks,
         )
 
     def pause(self, attempts: int, chance: float) -> float:

@@ -21,7 +21,7 @@ from trace_engine.store.outcomes import OutcomeConflict, OutcomeStore
 router = APIRouter(prefix="/v1", tags=["outcomes"])
 
 LISTING = "outcomes"
-MOST = 10_000  # outcomes of one request
+MOST = 5_000  # outcomes of one request
 MOST_NOTED = 100  # of them by name in the audit log and in problems
 # Outcomes without an id of their own get one from what they say, so that a retry adds nothing.
 NAMESPACE = uuid.UUID("5f0f5a52-6d0c-5c39-8f2e-3f3f2a1f8c11")
