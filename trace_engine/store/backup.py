@@ -1,8 +1,8 @@
 """A consistent copy of a SQLite file that is in use: the database, or the journal.
 
 By SQLite's online backup. The copy is one read transaction: writers go on meanwhile (the WAL grows
-until it ends), and the copy is the file as of its beginning. Copy
-checkpoints first, then the database, then the journal (``docs/store.md``).
+until it ends), and the copy is the file as of its beginning. Copy checkpoints first, then the
+database, then the journal (``docs/store.md``).
 """
 
 from __future__ import annotations
