@@ -138,11 +138,18 @@ class Streams:
     """All listeners of one app. Lives on the event loop; only the announcement comes from outside.
 
     ``stopping`` is set when the service is asked to end: listeners are then told and let go.
+    ``dropped`` is called for each that is cut off because it does not read.
     """
 
-    def __init__(self, host: Announcer, limits: StreamLimits, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        host: Announcer,
+        limits: StreamLimits,
+        stopping: threading.Event,
+        dropped: Callable[[], None],
+    ) -> None:
         self.limits = limits
-        self.dropped = 0  # listeners that did not read
+        self.dropped = dropped
         self._host = host
         self._stopping = stopping
         self._open: Counter[str] = Counter()  # by key
@@ -337,7 +344,7 @@ class EventStream(Response):
             self.streams.forget(waker)
             self.streams.end(self.key_id)
         if self._slow:
-            self.streams.dropped += 1
+            self.streams.dropped()
             logger.warning(
                 "a stream was dropped: its reader took nothing for %g s",
                 self.streams.limits.send_seconds,

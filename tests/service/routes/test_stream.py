@@ -26,8 +26,8 @@ def url(api: Api) -> Iterator[str]:
 
 def limit(api: Api, **limits: float) -> Streams:
     state = api.client.app.state  # type: ignore[attr-defined]
-    state.streams = Streams(api.world, StreamLimits(**limits), state.stopping)  # type: ignore[arg-type]
     streams: Streams = state.streams
+    streams.limits = StreamLimits(**limits)  # type: ignore[arg-type]
     return streams
 
 
@@ -127,7 +127,10 @@ def test_who_does_not_read_is_dropped_with_a_reason_and_may_resume(api: Api, url
             assert said.wait(20)
     finally:
         logger.removeHandler(handler)
-    assert (len(streams), streams.dropped) == (0, 1)
+    assert len(streams) == 0
+    told = api.get("/metrics").text
+    assert "trace_engine_streams_dropped_total 1.0" in told
+    assert "trace_engine_streams 0.0" in told
     with listening(url, api.reader, after=50) as stream:
         assert [m.id for m in islice(stream, 50)] == [str(i) for i in range(51, 101)]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tests.service.fakes import FakeStatus
 from trace_engine.events.codes import parse_code
 from trace_engine.events.findings import EXPOSURE, FINDINGS
 from trace_engine.policy import Policy
@@ -121,14 +122,10 @@ class World:
         self.callbacks.append(callback)
         return lambda: self.callbacks.remove(callback)
 
-    def status(self) -> SimpleNamespace:
-        """Return what routes read of the state."""
-        return SimpleNamespace(
-            ready=self.ready,
-            replaying=not self.ready,
-            error=None,
-            watermark=dt.date(2026, 4, 2),
-            closed_through=dt.date(2026, 3, 31),
+    def status(self) -> FakeStatus:
+        """Return what is told of the state."""
+        return FakeStatus(
+            ready=self.ready, replaying=not self.ready, closed_through=dt.date(2026, 3, 31)
         )
 
     def ranking(self) -> Any:

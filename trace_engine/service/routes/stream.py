@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from prometheus_client import Counter, Gauge
 from pydantic import Field
 
 from trace_engine.service.access import Caller, Role, require
-from trace_engine.service.deps import host_of, record, settings_of
+from trace_engine.service.deps import record
 from trace_engine.service.routes._shapes import RegionQuery, TextQuery, region_prefix
 from trace_engine.service.streams import EventStream, StreamLimits, Streams, Wanted
 
-router = APIRouter(prefix="/v1", tags=["stream"])
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Make a place for listeners, and count them for the metrics."""
+    state = app.state
+    registry = state.metrics.registry
+    dropped = Counter(
+        "trace_engine_streams_dropped", "Streams cut off, not being read", registry=registry
+    )
+    state.streams = Streams(
+        state.host, StreamLimits.of(state.settings), state.stopping, dropped.inc
+    )
+    open_streams = Gauge("trace_engine_streams", "Streams that are open", registry=registry)
+    open_streams.set_function(lambda: float(len(state.streams)))
+    yield
+
+
+router = APIRouter(prefix="/v1", tags=["stream"], lifespan=lifespan)
 
 EXAMPLE = (
     ": open\nid: 4710\nretry: 3000\n\n"
@@ -20,17 +40,6 @@ EXAMPLE = (
     "id: 4711\n\n: heartbeat\nid: 4711\n\n"
     'event: bye\ndata: {"reason":"renew","after":4711}\n\n'
 )
-
-
-def streams_of(request: Request) -> Streams:
-    """Return the listeners of this app; made when the first one comes."""
-    state = request.app.state
-    if not hasattr(state, "streams"):
-        state.streams = Streams(
-            host_of(request), StreamLimits.of(settings_of(request)), state.stopping
-        )
-    streams: Streams = state.streams
-    return streams
 
 
 @router.get(
@@ -82,7 +91,7 @@ async def stream(
     browsers send by themselves). A finding that grows comes again with a new number and a higher
     `revision`. Who does not read for half a minute is cut off and may resume.
     """
-    streams = streams_of(request)
+    streams: Streams = request.app.state.streams
     begin = await streams.begin(caller.key_id, after if last_event_id is None else last_event_id)
     wanted = Wanted(
         detector=None if detector is None else frozenset(detector),
