@@ -95,13 +95,14 @@ def test_status_page_of_a_fresh_service_has_no_days() -> None:
         ({"ready": False, "replaying": True}, "replaying"),
         ({"ready": False, "error": "RuntimeError in /secret/place"}, "failed"),
         ({"ready": False}, "stopping"),
+        ({"problem": "findings cannot be stored: secret"}, "stalled"),
     ],
 )
 def test_state_is_told_without_its_cause(changes: dict[str, object], state: str) -> None:
     with app_of(FakeHost(**changes)) as c:
         assert c.get("/v1/status").json()["state"] == state
         ready = c.get("/readyz")
-        assert ready.status_code == (200 if state == "ready" else 503)
+        assert ready.status_code == (200 if state in ("ready", "stalled") else 503)
         assert ready.json()["failed"] == (state == "failed")
         assert c.get("/healthz").status_code == 200
         for path in ("/", "/v1/status", "/readyz", "/metrics"):

@@ -32,7 +32,7 @@ from starlette.requests import Request
 from trace_engine.service.problems import Problem
 from trace_engine.store.keys import KeyRecord
 
-KEY_PREFIX = "te"
+KEY_PREFIX = "te"  # codespell:ignore te
 SECRET_BYTES = 32
 CACHE_SECONDS = 5.0  # a revoked key is refused at latest after this long
 USED_SECONDS = 60.0  # last use is written down at most this often

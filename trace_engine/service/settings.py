@@ -102,6 +102,7 @@ class ServiceSettings(BaseSettings):
     header_seconds: float = Field(10.0, gt=0, description="for the headers to arrive")
     keep_alive_seconds: int = Field(30, ge=1)
     stop_seconds: int = Field(30, ge=1, description="for open requests to end when stopping")
+    close_seconds: float = Field(240.0, gt=0, description="then for the engine, and a checkpoint")
 
     # Findings on their way out.
     most_streams: int = Field(64, ge=1, description="listeners of GET /v1/stream at once")

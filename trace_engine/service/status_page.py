@@ -27,9 +27,11 @@ HERE = Path(__file__).parent
 SHANGHAI = timezone(timedelta(hours=8))
 router = APIRouter()
 
+State = Literal["ready", "replaying", "stalled", "stopping", "failed"]
 STATES = {
     "ready": ("运行正常", "Running"),
     "replaying": ("正在回放日志，尚不可用", "Replaying the journal, not ready yet"),
+    "stalled": ("线索暂时无法存入数据库，正在重试", "Findings cannot be stored now; trying again"),
     "stopping": ("未就绪", "Not ready"),
     "failed": ("引擎因错误停止，请查看日志", "The engine stopped by an error; see the log"),
     "gone": ("无法连接服务", "The service cannot be reached"),
@@ -60,7 +62,7 @@ class Status(BaseModel):
     """How the service is. Times are Asia/Shanghai."""
 
     version: str
-    state: Literal["ready", "replaying", "stopping", "failed"]
+    state: State
     open: bool = Field(description="No key exists: everybody on this machine is admin")
     started_at: datetime
     watermark: date | None = Field(description="Latest day seen")
@@ -87,9 +89,11 @@ def _moment(seconds: float | None) -> datetime | None:
 def status_of(request: Request) -> Status:
     """Return the status of the service that got ``request``."""
     told = host_of(request).status()
-    state: Literal["ready", "replaying", "stopping", "failed"] = "stopping"
+    state: State = "stopping"
     if told.error is not None:
         state = "failed"
+    elif told.problem is not None:
+        state = "stalled"
     elif told.replaying:
         state = "replaying"
     elif told.ready:

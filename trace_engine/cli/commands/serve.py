@@ -183,6 +183,6 @@ def run(settings: ServiceSettings) -> None:
             server.run(create_app(host, settings), settings, bound, lambda: click.echo(said))
         finally:
             upkeep.close()
-            host.close()
+            host.close(settings.close_seconds)
     finally:
         bound.close()
