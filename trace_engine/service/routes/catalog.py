@@ -112,15 +112,19 @@ def list_detectors(
     """Return every detector: what it means, needs and rests on, with its parameters of today."""
     policy = host_of(request).policy
     today = dt.datetime.now(SHANGHAI).date()
-    catalogue = {
-        "policy_version": str(policy.version),
-        "as_of": today,
-        "detectors": cards(policy, today),
-    }
-    tag = _answers.entity_tag(catalogue)
+    made: dict[dt.date, bytes] = getattr(request.app.state, "catalogue", {})
+    if today not in made:
+        catalogue = {
+            "policy_version": str(policy.version),
+            "as_of": today,
+            "detectors": cards(policy, today),
+        }
+        # One day's only; the policy of a running service does not change.
+        made = request.app.state.catalogue = {today: _answers.json_bytes(catalogue)}
+    tag = _answers.entity_tag(made[today].decode())
     if (same := _answers.unchanged(request, tag)) is not None:
         return same
-    return _answers.json_answer(catalogue, headers={"ETag": tag})
+    return Response(made[today], 200, {"ETag": tag}, _answers.JSON)
 
 
 def cards(policy: Any, today: dt.date) -> list[dict[str, Any]]:
