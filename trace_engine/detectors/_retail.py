@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -36,6 +37,18 @@ from trace_engine.registry.types import EnterpriseType
 Int64 = npt.NDArray[np.int64]
 
 RELATED = 16  # further events shown with a finding
+NEVER = -1_000_000  # a day long before any data
+
+SlotSeconds = Annotated[
+    int,
+    msgspec.Meta(
+        ge=1,
+        le=600,
+        description="Prescriptions this near count once (systems that send many at once)",
+        extra_json_schema={"unit": "seconds", "zh": "多少秒以内只计一张（批量上传）"},
+    ),
+]
+"""A parameter of rules that count prescriptions by the hour; see :func:`busiest_hour`."""
 
 _GROUP_HOUSES = np.int64(1) << np.int64(32)  # houses of groups are numbered after all parties
 
@@ -233,3 +246,15 @@ def busiest_hour(today: Rows, mine: Int64, name: str, slot: int) -> tuple[int, l
     at = int(np.argmax(rates))
     hour: list[int] = rows[begin[at] : at + 1][::-1].tolist()
     return int(rates[at]), hour
+
+
+def number_of(state: State, space: str, first: int, second: int, **columns: int) -> int:
+    """Return the number of the key ``(first, second)`` in a key space of ``state``.
+
+    ``columns`` of the state (int64, by number) grow with it; new entries hold the values given.
+    """
+    keys = KeySpace(state, space)
+    number = int(keys.ids(np.array([first], np.uint64), np.array([second], np.uint64))[0])
+    for name, fill in columns.items():
+        state[name] = extended(state[name], len(keys), fill)
+    return number

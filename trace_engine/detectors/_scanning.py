@@ -62,6 +62,21 @@ def names_instruments(data: Slice) -> bool:
     return "device" in data.batch.optional or "operator" in data.batch.optional
 
 
+def instrument_rows(data: Slice, *roles: Role) -> tuple[Int64, dict[str, int]]:
+    """Return the events of ``roles`` that state a device or an operator, and the others by reason.
+
+    Without a registry of enterprises none are returned (``no_registry``).
+    """
+    total = data.count_of(*roles)
+    if not data.registry.has("enterprises"):
+        return np.empty(0, np.int64), {"no_registry": total}
+    if not names_instruments(data):
+        return np.empty(0, np.int64), {"no_device": total}
+    rows = data.rows_of(*roles)
+    rows = rows[(optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)]
+    return rows, {"no_device": total - len(rows)}
+
+
 def worked_at(data: Slice, rows: Int64) -> npt.NDArray[np.int32]:
     """Return the enterprise whose goods each event handles; -1 unknown."""
     outgoing = _OUTGOING[ROLE_OF[data.batch.kind[rows]]]

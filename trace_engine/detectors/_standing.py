@@ -17,13 +17,15 @@ No case needs another's state, and equal times need no order: days are judged as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.detectors.base import Rows, Slice, State
+from trace_engine.detectors._rights import TRADE
+from trace_engine.detectors.base import Hits, Rows, Slice, State, Verdict
 from trace_engine.events.batch import DAY, MINUTE, SPLIT_SALE
 
 Int64 = npt.NDArray[np.int64]
@@ -108,6 +110,14 @@ def sum_by_day(rows: Rows) -> Rows:
     }
 
 
+def without_registry(data: Slice) -> tuple[Rows, Verdict]:
+    """Return no rows, and the verdict on a slice whose enterprises nobody has registered."""
+    total = data.count_of(*TRADE)
+    nothing = np.empty(0, np.int64)
+    rows = standing_rows(data, nothing, subject=nothing.astype(np.int32), cause=0)
+    return rows, Verdict(skipped={"no_registry": total} if total else {})
+
+
 @dataclass(slots=True)
 class Fired:
     """Cases that fired: the rows of :func:`standing_rows` they fired on, and their history."""
@@ -167,3 +177,33 @@ def _told(rows: Rows, order: Int64) -> Iterator[tuple[int, str, int, int]]:
         order.tolist(), keys, days, rows["events"][order].tolist(), strict=True
     ):
         yield row, ":".join(map(str, key)), day, events
+
+
+def hits_of_cases(
+    told: Rows,
+    *,
+    observed: npt.NDArray[Any],
+    threshold: npt.ArrayLike,
+    severity: npt.ArrayLike,
+    cause: npt.ArrayLike,
+    extra: Mapping[str, npt.NDArray[Any]],
+    counterparty: Int32 | None = None,
+) -> Hits:
+    """Return the hits of cases ``told`` (rows of :func:`standing_rows`); scalars are spread.
+
+    Cases of one ``cause`` (0 and more) are one finding. Sentences get ``events``, ``packs`` and the
+    columns ``extra``.
+    """
+    m = len(told["seq"])
+    return Hits(
+        seq=told["seq"],
+        time=told["time"],
+        observed=observed.astype(np.float64),
+        threshold=np.broadcast_to(np.asarray(threshold, np.float64), m).copy(),
+        severity=np.broadcast_to(np.asarray(severity, np.float32), m).copy(),
+        subject=told["subject_party"],
+        counterparty=counterparty,
+        group=np.broadcast_to(np.asarray(cause, np.int64) + 1, m).astype(np.uint64),
+        amount=told["amount"],
+        extra={**extra, "events": told["events"], "packs": told["packs"]},
+    )

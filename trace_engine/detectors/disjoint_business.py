@@ -44,7 +44,7 @@ from trace_engine.detectors._scanning import (
     LastDays,
     days_in,
     earliest,
-    names_instruments,
+    instrument_rows,
     optional,
     related_of,
     runs,
@@ -184,23 +184,14 @@ class DisjointBusiness(KeyedDetector[DisjointBusinessParameters]):
     def select(self, data: Slice, parameters: DisjointBusinessParameters) -> tuple[Rows, Verdict]:
         """Return the dealings of a slice: one row for each, and drug."""
         batch, view = data.batch, data.registry
-        nothing = np.empty(0, np.int64)
-        if not view.has("enterprises") or not names_instruments(data):
-            total = data.count_of(Role.SHIP, Role.RECEIVE)
-            reason = "no_device" if view.has("enterprises") else "no_registry"
-            return _dealings(data, nothing), Verdict(skipped={reason: total} if total else {})
-        rows = data.rows_of(Role.SHIP, Role.RECEIVE)
-        total = len(rows)
-        named = (optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)
-        rows = rows[named]
+        rows, skipped = instrument_rows(data, Role.SHIP, Role.RECEIVE)
         source, target = batch.source[rows], batch.target[rows]
         group = np.append(view.party_group, -1)
         apart = (source != target) & ((group[source] != group[target]) | (group[source] < 0))
         dealt = rows[(source >= 0) & (target >= 0) & apart]
         one_place = np.append(view.party_known & view.party_single_place, False)
         kept = dealt[one_place[worked_at(data, dealt)]]
-        skipped = {
-            "no_device": total - len(rows),
+        skipped |= {
             "no_counterparty": len(rows) - len(dealt),
             "several_places": len(dealt) - len(kept),
         }

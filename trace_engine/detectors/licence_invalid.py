@@ -45,12 +45,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.detectors._rights import RECEIVE, TRADE, row_of, trades_of
+from trace_engine.detectors._rights import RECEIVE, row_of, trades_of
 from trace_engine.detectors._standing import (
     advance_standing,
     days_at_least,
+    hits_of_cases,
     new_standing_state,
     standing_rows,
+    without_registry,
 )
 from trace_engine.detectors.base import (
     ROLE_OF,
@@ -203,11 +205,8 @@ class LicenceInvalid(KeyedDetector[LicenceInvalidParameters]):
     def select(self, data: Slice, parameters: LicenceInvalidParameters) -> tuple[Rows, Verdict]:
         """Return the trades in which a licence does not hold, summed by case and day."""
         view, batch = data.registry, data.batch
-        nothing = np.empty(0, np.int64)
         if not view.has("enterprises"):
-            total = len(data.rows_of(*TRADE))
-            empty = standing_rows(data, nothing, subject=nothing.astype(np.int32), cause=0)
-            return empty, Verdict(skipped={"no_registry": total} if total else {})
+            return without_registry(data)
         licences = view.licences
         first = int(batch.time[0]) // DAY if len(batch) else data.first_day
         doubtful, unknown = _doubtful(licences, first, data.last_day + 1, parameters)
@@ -332,16 +331,13 @@ def _hits(told: Rows) -> Hits:
         end_zh = f"，早{days}天" if early else f"起，第{days}天"
         since_zh.append("" if of_number else f"（{word_zh}{begin}{end_zh}）")
         since_en.append("" if of_number else f" ({word_en} {begin}, {days} day(s))")
-    return Hits(
-        seq=told["seq"],
-        time=told["time"],
-        observed=told["events"].astype(np.float64),
-        threshold=np.zeros(len(day)),
-        severity=severity.astype(np.float32),
-        subject=told["subject_party"],
+    return hits_of_cases(
+        told,
+        observed=told["events"],
+        threshold=0,
+        severity=severity,
+        cause=told["cause"],
         counterparty=told["other_party"],
-        group=(told["cause"] + 1).astype(np.uint64),
-        amount=told["amount"],
         extra={
             "holder_party": holder.astype(np.int32),
             "reason_zh": _REASON_ZH[reason],
@@ -350,7 +346,5 @@ def _hits(told: Rows) -> Hits:
             "side_en": _SIDE_EN[side],
             "since_zh": np.array(since_zh, np.str_),
             "since_en": np.array(since_en, np.str_),
-            "events": told["events"],
-            "packs": told["packs"],
         },
     )

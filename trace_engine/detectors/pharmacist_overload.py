@@ -36,13 +36,16 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 import numpy as np
 
-from trace_engine.core.keys import KeySpace, extended
+from trace_engine.core.keys import KeySpace
 from trace_engine.detectors._quota import days_of
 from trace_engine.detectors._retail import (
+    NEVER,
     Int64,
+    SlotSeconds,
     busiest_hour,
     house_of,
     houses,
+    number_of,
     optional,
     purchase_of,
     related_to,
@@ -61,8 +64,6 @@ from trace_engine.detectors.base import (
 )
 from trace_engine.events.batch import DAY, MINUTE, ONLINE, SECOND
 from trace_engine.registry.regions import load_regions
-
-NEVER = -1_000_000  # a day long before any data
 
 AT_ONCE, FAR, MANY, HOURLY = range(4)
 _SEVERITY = np.array([0.8, 0.7, 0.6, 0.5], np.float32)
@@ -136,15 +137,7 @@ class PharmacistOverloadParameters(Parameters, frozen=True, kw_only=True):
             extra_json_schema={"unit": "prescriptions", "zh": "药师每小时审方数上限"},
         ),
     ] = 60
-    slot_seconds: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=600,
-            description="Prescriptions this near count once (systems that send many at once)",
-            extra_json_schema={"unit": "seconds", "zh": "多少秒以内只计一张（批量上传）"},
-        ),
-    ] = 20
+    slot_seconds: SlotSeconds = 20
     again_days: Annotated[
         int,
         msgspec.Meta(
@@ -263,10 +256,7 @@ def _report(
 ) -> None:  # fmt: skip
     """Add a hit unless this pharmacist and seller fired lately."""
     row, case, observed, other, rest = hit
-    space = KeySpace(state, "pair")
-    first = np.array([who], np.uint64)
-    key = int(space.ids(first, today["source"][row : row + 1].astype(np.uint64))[0])
-    state["fired"] = extended(state["fired"], len(space), NEVER)
+    key = number_of(state, "pair", who, int(today["source"][row]), fired=NEVER)
     if day - state["fired"][key] <= p.again_days:
         return
     state["fired"][key] = day

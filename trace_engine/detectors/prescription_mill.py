@@ -25,12 +25,15 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 import numpy as np
 
-from trace_engine.core.keys import KeySpace, extended
+from trace_engine.core.keys import KeySpace
 from trace_engine.detectors._quota import days_of
 from trace_engine.detectors._retail import (
+    NEVER,
+    SlotSeconds,
     busiest_hour,
     house_of,
     houses,
+    number_of,
     optional,
     related_to,
     retail_sales,
@@ -49,8 +52,6 @@ from trace_engine.detectors.base import (
 )
 from trace_engine.events.batch import DAY, PRESCRIPTION, SECOND
 
-NEVER = -1_000_000  # a day long before any data
-
 
 class PrescriptionMillParameters(Parameters, frozen=True, kw_only=True):
     """Thresholds of :class:`PrescriptionMill`."""
@@ -64,15 +65,7 @@ class PrescriptionMillParameters(Parameters, frozen=True, kw_only=True):
             extra_json_schema={"unit": "prescriptions", "zh": "医师每小时开具处方数上限"},
         ),
     ] = 30
-    slot_seconds: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=600,
-            description="Prescriptions this near count once (systems that send many at once)",
-            extra_json_schema={"unit": "seconds", "zh": "多少秒以内只计一张（批量上传）"},
-        ),
-    ] = 20
+    slot_seconds: SlotSeconds = 20
     again_days: Annotated[
         int,
         msgspec.Meta(
@@ -171,14 +164,10 @@ class PrescriptionMill(KeyedDetector[PrescriptionMillParameters]):
                 rate, hour = busiest_hour(today, mine, "prescription", p.slot_seconds * SECOND)
                 if rate <= p.per_hour:
                     continue
-                space = KeySpace(state, "mill")
-                key = int(
-                    space.ids(
-                        doctor[mine[:1]].astype(np.uint64), house[mine[:1]].astype(np.uint64)
-                    )[0]
+                one = int(mine[0])
+                key = number_of(
+                    state, "mill", int(doctor[one]), int(house[one]), rate=0, fired=NEVER
                 )
-                state["rate"] = extended(state["rate"], len(space))
-                state["fired"] = extended(state["fired"], len(space), NEVER)
                 recent = day - state["fired"][key] <= p.again_days
                 if recent and rate <= state["rate"][key]:
                     continue

@@ -51,7 +51,7 @@ from trace_engine.detectors._scanning import (
     LastDays,
     days_in,
     earliest,
-    names_instruments,
+    instrument_rows,
     optional,
     precise,
     related_of,
@@ -60,6 +60,7 @@ from trace_engine.detectors._scanning import (
     timed,
     worked_at,
 )
+from trace_engine.detectors._shared import parties_of_type
 from trace_engine.detectors.base import (
     ROLE_OF,
     Evidence,
@@ -243,21 +244,11 @@ class ProxyScanning(KeyedDetector[ProxyScanningParameters]):
     def select(self, data: Slice, parameters: ProxyScanningParameters) -> tuple[Rows, Verdict]:
         """Return the events of retailers and medical institutions that name an instrument."""
         view = data.registry
-        nothing = np.empty(0, np.int64)
-        if not view.has("enterprises") or not names_instruments(data):
-            total = data.count_of(*HANDLED)
-            reason = "no_device" if view.has("enterprises") else "no_registry"
-            return self._columns(data, nothing, parameters), Verdict(
-                skipped={reason: total} if total else {}
-            )
-        rows = data.rows_of(*HANDLED)
-        total = len(rows)
-        named = (optional(data, "device", rows) >= 0) | (optional(data, "operator", rows) >= 0)
-        rows = rows[named]
-        retail = np.isin(view.party_type, [int(t) for t in RETAIL_TYPES | MEDICAL_TYPES])
-        judged_here = np.append(retail & view.party_single_place, False)
+        rows, skipped = instrument_rows(data, *HANDLED)
+        retail = parties_of_type(data, RETAIL_TYPES | MEDICAL_TYPES)
+        judged_here = retail & np.append(view.party_single_place, False)
         kept = rows[judged_here[worked_at(data, rows)]]
-        skipped = {"no_device": total - len(rows), "not_retail": len(rows) - len(kept)}
+        skipped["not_retail"] = len(rows) - len(kept)
         return self._columns(data, kept, parameters), Verdict(
             judged=len(kept), skipped={reason: n for reason, n in skipped.items() if n}
         )

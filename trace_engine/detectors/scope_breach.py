@@ -42,8 +42,10 @@ from trace_engine.detectors._shared import categories_of
 from trace_engine.detectors._standing import (
     advance_standing,
     days_at_least,
+    hits_of_cases,
     new_standing_state,
     standing_rows,
+    without_registry,
 )
 from trace_engine.detectors.base import (
     ROLE_OF,
@@ -173,11 +175,8 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
     def select(self, data: Slice, parameters: ScopeBreachParameters) -> tuple[Rows, Verdict]:
         """Return the breaches of a slice, summed by case and day."""
         view, batch = data.registry, data.batch
-        nothing = np.empty(0, np.int64)
         if not view.has("enterprises"):
-            total = len(data.rows_of(*TRADE))
-            empty = standing_rows(data, nothing, subject=nothing.astype(np.int32), cause=0)
-            return empty, Verdict(skipped={"no_registry": total} if total else {})
+            return without_registry(data)
         by_manner = self._by_manner(data)
         by_class, judged, skipped = self._by_class(data, parameters)
         rows = np.concatenate([by_manner, *(found for found, _ in by_class)])
@@ -265,22 +264,14 @@ class ScopeBreach(KeyedDetector[ScopeBreachParameters]):
             return None
         told = {name: np.concatenate([p[0][name] for p in parts]) for name in parts[0][0]}
         cause = told["cause"]
-        return Hits(
-            seq=told["seq"],
-            time=told["time"],
-            observed=np.concatenate([p[1] for p in parts]).astype(np.float64),
+        return hits_of_cases(
+            told,
+            observed=np.concatenate([p[1] for p in parts]),
             threshold=np.concatenate([p[2] for p in parts]),
-            severity=_SEVERITY[cause].astype(np.float32),
-            subject=told["subject_party"],
+            severity=_SEVERITY[cause],
+            cause=cause,
             counterparty=told["other_party"],
-            group=(cause + 1).astype(np.uint64),
-            amount=told["amount"],
-            extra={
-                "what_zh": _WHAT_ZH[cause],
-                "what_en": _WHAT_EN[cause],
-                "events": told["events"],
-                "packs": told["packs"],
-            },
+            extra={"what_zh": _WHAT_ZH[cause], "what_en": _WHAT_EN[cause]},
         )
 
 

@@ -43,6 +43,7 @@ from trace_engine.detectors._rights import PERSON_SALE, row_of
 from trace_engine.detectors._standing import (
     advance_standing,
     days_at_least,
+    hits_of_cases,
     new_standing_state,
     standing_rows,
 )
@@ -275,21 +276,13 @@ class TerritoryBreach(KeyedDetector[TerritoryBreachParameters]):
         fired = advance_standing(rows, state, parameters.repeat_days, needed=parameters.needed)
         if fired is None:
             return None
-        told, m = fired.rows, len(fired)
-        return Hits(
-            seq=told["seq"],
-            time=told["time"],
-            observed=fired.so_far.astype(np.float64),
-            threshold=np.full(m, parameters.needed - 1.0),
-            severity=np.full(m, 0.3, np.float32),
-            subject=told["subject_party"],
-            group=np.ones(m, np.uint64),
-            amount=told["amount"],
-            extra={
-                "place_region": told["place_region"],
-                "events": told["events"],
-                "packs": told["packs"],
-            },
+        return hits_of_cases(
+            fired.rows,
+            observed=fired.so_far,
+            threshold=parameters.needed - 1,
+            severity=0.3,
+            cause=0,
+            extra={"place_region": fired.rows["place_region"]},
         )
 
 

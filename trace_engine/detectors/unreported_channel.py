@@ -41,6 +41,7 @@ from trace_engine.detectors._rights import row_of
 from trace_engine.detectors._standing import (
     advance_standing,
     days_at_least,
+    hits_of_cases,
     new_standing_state,
     standing_rows,
 )
@@ -274,20 +275,12 @@ class UnreportedChannel(KeyedDetector[UnreportedChannelParameters]):
         if fired is None:
             return None
         told, why = fired.rows, fired.rows["cause"]
-        return Hits(
-            seq=told["seq"],
-            time=told["time"],
-            observed=fired.since_first.astype(np.float64),
-            threshold=np.full(len(why), float(parameters.working_days)),
-            severity=_SEVERITY[why].astype(np.float32),
-            subject=told["subject_party"],
+        return hits_of_cases(
+            told,
+            observed=fired.since_first,
+            threshold=parameters.working_days,
+            severity=_SEVERITY[why],
+            cause=why,
             counterparty=told["other_party"],
-            group=(why + 1).astype(np.uint64),
-            amount=told["amount"],
-            extra={
-                "why_zh": _WHY_ZH[why],
-                "why_en": _WHY_EN[why],
-                "events": told["events"],
-                "packs": told["packs"],
-            },
+            extra={"why_zh": _WHY_ZH[why], "why_en": _WHY_EN[why]},
         )
