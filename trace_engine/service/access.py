@@ -44,8 +44,8 @@ class Role(StrEnum):
 
     INGEST = "ingest"  # send events
     READ = "read"  # see findings, sellers, codes, the graph
-    OFFICER = "officer"  # read, and decide: plans, outcomes
-    ADMIN = "admin"  # everything, webhooks and closing days by hand too
+    OFFICER = "officer"  # read, and decide: plans, outcomes, webhooks
+    ADMIN = "admin"  # everything, closing days by hand and the audit log too
 
 
 # What a role includes besides itself.
