@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from trace_engine.core.archive import Archive
+from trace_engine.core.closing import Closing
 from trace_engine.core.daybuffer import DayBuffer
 from trace_engine.core.eventlog import EventLog
 from trace_engine.core.records import Records
@@ -59,6 +61,9 @@ class Engine(Judge):
     hits_at_once
         How many hits are awaited before findings are made, where none are kept. With 0 each call
         returns the findings of the days it closed, as with ``keep_hits``.
+    close_after_days
+        Send codes that were sold or died to ``archive`` (in memory by default) so many days after
+        their last event. Findings never depend on it. None: all codes stay in the tables.
     hash_key
         Secret for pseudonyms (default: see ``events.privacy.default_key``).
     """
@@ -75,8 +80,14 @@ class Engine(Judge):
         hits_at_once: int = HITS_AT_ONCE,
         vocabulary: Vocabulary | None = None,
         hash_key: bytes | None = None,
+        close_after_days: int | None = None,
+        archive: Archive | None = None,
     ) -> None:
         super().__init__(registry, policy, threads, log, vocabulary, keep_rows=keep_hits)
+        if close_after_days is not None:
+            self.closing = Closing(close_after_days)
+            archive = Archive() if archive is None else archive
+        self.shards.archive = archive
         self.lateness_days = lateness_days
         self.keep_hits = keep_hits
         self.hits_at_once = hits_at_once

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from trace_engine.core.aggregation import step
+from trace_engine.core.closing import Closing
 from trace_engine.core.eventlog import EventLog
 from trace_engine.core.fold import Exposure
 from trace_engine.core.identity import IdentityTable
@@ -73,6 +74,7 @@ class Judge:
         self.log = log if log is not None else EventLog()
         self.reference = ReferenceData(self.view, self.vocabulary)
         self.shards = CodeShards()
+        self.closing: Closing | None = None  # sends codes that are done with to an archive
         self.identity = IdentityTable()
         self.exposure = Exposure()
         self.multigraph = Multigraph()
@@ -142,6 +144,9 @@ class Judge:
             ]
             self.map_all(lambda fold: fold(batch, custody), folds)
             self.settle_graph(every=FOLD_DAYS)
+        if self.closing is not None:
+            with watch("close"):
+                self.closing.close(self.shards, last_day, len(self.log), self.run_all)
         hits = []
         for name, verdict in verdicts.items():
             self.coverage.add(name, verdict)

@@ -22,6 +22,7 @@ from trace_engine.core.movements import WAITING
 from trace_engine.core.packages import PackageTable
 from trace_engine.core.past import last_events, shard_of
 from trace_engine.core.records import Records
+from trace_engine.core.returning import recall_all
 from trace_engine.core.shards import CodeShards
 from trace_engine.detectors.base import ClueDetector, Hits, Rows, in_order
 from trace_engine.events.batch import (
@@ -147,6 +148,7 @@ def merge_engines(ours: Engine, theirs: Engine) -> None:
     for engine in (ours, theirs):
         if clocks:
             engine.advance(max(clocks) + 1)
+        recall_all(engine.shards)
     t = Translation.between(theirs.vocabulary, ours.vocabulary, len(ours.log))
     _check_packages(ours.shards, theirs.shards, t)
     _check_packages(theirs.shards, ours.shards, t, ours_are_theirs=True)

@@ -22,6 +22,7 @@ from trace_engine.core.packing import Reference
 from trace_engine.core.past import Past, last_events
 from trace_engine.core.records import Records
 from trace_engine.core.retelling import Arguments, Tellings, Voids, withdraw
+from trace_engine.core.returning import recall
 from trace_engine.core.shards import DAY_2000, CodeShards, Runner
 from trace_engine.core.signals import Custody
 from trace_engine.core.stories import ACTING, statements
@@ -165,6 +166,7 @@ def _told_anew(
         table, log, roots, lambda keys: last_events(shards, keys)[1], batch, node_of_row, seq_base
     )
     keys = past.keys[: past.roots]
+    recall(shards, keys)
     shipped, received = withdraw(shards, keys, last_events(shards, keys)[0])
     is_root = np.zeros(int(table.arrays.used[0]) + 1, np.bool_)
     is_root[roots] = True  # the last one stands for no node (-1)

@@ -205,6 +205,40 @@ def reindex(table: Table) -> None:
         index[slot] = (h & np.uint64(0xFFFFFFFF00000000)) | np.uint64(row + 1)
 
 
+@kernel
+def _keep(
+    table: Table,
+    stay: npt.NDArray[np.bool_],
+    lines: Records,
+    nodes: npt.NDArray[np.int32],
+    used: npt.NDArray[np.int64],
+    new_row: npt.NDArray[np.int64],
+) -> None:
+    """Copy the lines that stay, with the chains of their deeper owners."""
+    for row in range(stay.shape[0]):
+        if not stay[row]:
+            new_row[row] = -1
+            continue
+        at = used[0]
+        used[0] = at + 1
+        new_row[row] = at
+        lines[at] = table.lines[row]
+        line = lines[at]
+        tail = np.int64(line.tail)
+        above = np.int64(-1)
+        while tail < -1:
+            node = used[1]
+            used[1] = node + 1
+            nodes[node, 0] = table.nodes[-tail - 2, 0]
+            nodes[node, 1] = table.nodes[-tail - 2, 1]
+            if above < 0:
+                line.tail = np.int32(-(node + 2))
+            else:
+                nodes[above, 1] = np.int32(-(node + 2))
+            above = node
+            tail = np.int64(table.nodes[-tail - 2, 1])
+
+
 class CodeTable:
     """The growing owner of a :class:`Table`."""
 
@@ -232,15 +266,12 @@ class CodeTable:
 
     def reserve(self, events: int) -> None:
         """Make room for ``events`` more events, each of which may bring a code and two owners."""
-        lines, nodes = int(self.used[0]), int(self.used[1])
+        lines = int(self.used[0])
         if lines + events > len(self.lines):
             grown = np.empty(max(2 * len(self.lines), lines + events), LINE)
             grown[:lines] = self.lines[:lines]
             self.lines = grown
-        if nodes + 2 * events > len(self.nodes):
-            grown_nodes = np.empty((max(2 * len(self.nodes), nodes + 2 * events), 2), np.int32)
-            grown_nodes[:nodes] = self.nodes[:nodes]
-            self.nodes = grown_nodes
+        self.reserve_nodes(2 * events)
         # Few events bring a new code: size the index by what is used, and leave the room the
         # worst case needs; it grows again long before it is full.
         wanted = len(self.index)
@@ -249,6 +280,34 @@ class CodeTable:
         if wanted > len(self.index):
             self.index = np.zeros(wanted, np.uint64)
             reindex(self.view())
+
+    def reserve_nodes(self, more: int) -> None:
+        """Make room for ``more`` nodes."""
+        nodes = int(self.used[1])
+        if nodes + more > len(self.nodes):
+            grown = np.empty((max(2 * len(self.nodes), nodes + more), 2), np.int32)
+            grown[:nodes] = self.nodes[:nodes]
+            self.nodes = grown
+
+    def keep(self, stay: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Drop the lines that do not ``stay`` and return the new row of each (-1: dropped).
+
+        The others keep their order; nodes nobody refers to go too. All arrays are new ones, so that
+        who looks a code up meanwhile (and holds its key against the line) finds it or asks again.
+        """
+        count = int(np.count_nonzero(stay))
+        lines: Records = np.empty(max(self.RESERVED_LINES, count), LINE)
+        nodes = np.empty_like(self.nodes)
+        used = np.zeros(3, np.int64)
+        new_row = np.empty(len(stay), np.int64)
+        _keep(self.view(), stay, lines, nodes, used, new_row)
+        slots = 1 << 10
+        while 1.5 * count > self.MAXIMUM_LOAD * slots:
+            slots *= 2
+        index = np.zeros(slots, np.uint64)
+        reindex(Table(lines, index, nodes, used))
+        self.lines, self.index, self.nodes, self.used = lines, index, nodes, used
+        return new_row
 
     def room(self, lines: int, nodes: int) -> tuple[Records, npt.NDArray[np.int32]]:
         """Hold exactly so many lines and nodes, and return them to be filled: then :meth:`refilled`.

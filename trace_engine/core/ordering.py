@@ -60,7 +60,7 @@ def due(
 _BLOCK = 32
 
 
-@leaf
+@kernel
 def look_up(
     rows: Ints,
     start: Integer,
@@ -147,13 +147,11 @@ def sorted_crowd(i: Integer, m: Integer, events: Records, results: Records) -> I
 @kernel
 def run_shard(
     rows: Ints,
-    start: Integer,
     seq_base: Integer,
     last_day: Integer,
     table: Table,
     events: Records,
     results: Records,
-    position: Ints,
     parties: Records,
     settings: Settings,
     shipments: Records,
@@ -163,12 +161,10 @@ def run_shard(
     late_shipments: Late,
     late_receipts: Late,
 ) -> None:
-    """Apply one shard's events (time ascending) and let deadlines fall due.
+    """Apply one shard's events (time ascending, looked up) and let deadlines fall due.
 
-    ``rows``, ``events`` and ``results`` are the shard's part, which begins at ``start`` of the
-    slice's; ``position`` is the whole slice's. Days count from 2000-01-01.
+    ``rows``, ``events`` and ``results`` are the shard's part. Days count from 2000-01-01.
     """
-    look_up(rows, start, seq_base, table, events, results, position)
     lines = table.lines
     owners = Owners(table.nodes, table.used)
     group = np.empty(LARGEST_GROUP, np.int64)

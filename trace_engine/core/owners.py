@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.kernel import leaf, record
+from trace_engine.core.kernel import kernel, leaf, record
 from trace_engine.core.records import Record, Records, Truth
 
 # What custody must know of a party, addressed by its id.
@@ -103,3 +103,69 @@ def owned_before(line: Record, owners: Owners, party: np.int32) -> bool:
 def owns_anywhere(line: Record, owners: Owners, party: np.int32) -> bool:
     """Whether ``party`` stands anywhere in the stack."""
     return bool(line.owner == party or owned_before(line, owners, party))
+
+
+@kernel
+def _count_below(
+    lines: Records, nodes: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]
+) -> int:
+    total = 0
+    for i in range(lines.shape[0]):
+        tail = np.int64(lines[i].tail)
+        counts[i] = 0
+        while tail < -1:
+            counts[i] += 1
+            tail = np.int64(nodes[-tail - 2, 1])
+        if tail >= 0 and counts[i] > 0:
+            counts[i] += 1
+        total += counts[i]
+    return total
+
+
+@kernel
+def _list_below(
+    lines: Records, nodes: npt.NDArray[np.int32], parties: npt.NDArray[np.int32]
+) -> None:
+    at = 0
+    for i in range(lines.shape[0]):
+        tail = np.int64(lines[i].tail)
+        chained = tail < -1
+        while tail < -1:
+            parties[at] = nodes[-tail - 2, 0]
+            at += 1
+            tail = np.int64(nodes[-tail - 2, 1])
+        if tail >= 0 and chained:
+            parties[at] = np.int32(tail)
+            at += 1
+
+
+def owners_below(
+    lines: Records, nodes: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """Return the owners in nodes of each line, the upper first, and write how many to ``counts``."""
+    parties = np.empty(_count_below(lines, nodes, counts), np.int32)
+    _list_below(lines, nodes, parties)
+    return parties
+
+
+@kernel
+def push_below(
+    lines: Records,
+    which: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+    parties: npt.NDArray[np.int32],
+    begin: npt.NDArray[np.int64],
+    nodes: npt.NDArray[np.int32],
+    used: npt.NDArray[np.int64],
+) -> None:
+    """Chain owners below lines ``which``: ``counts[line]`` parties from ``begin`` on, upper first."""
+    for k in range(which.shape[0]):
+        i = which[k]
+        tail = np.int64(-1)
+        for back in range(counts[i]):
+            node = used[1]
+            used[1] = node + 1
+            nodes[node, 0] = parties[begin[k] + counts[i] - 1 - back]
+            nodes[node, 1] = np.int32(tail)
+            tail = -(node + 2)
+        lines[i].tail = np.int32(tail)

@@ -60,7 +60,10 @@ def find_lines(table: Table, codes: Keys, rows: Int64) -> None:
 
 
 def last_events(shards: CodeShards, codes: Keys) -> tuple[Int64, Int64]:
-    """Return each code's line in its shard's table and its latest log number (-1: none)."""
+    """Return each code's line in its shard's table and its latest log number (-1: none).
+
+    An archived code has a number and no line.
+    """
     lines = np.full(len(codes), -1, np.int64)
     last = np.full(len(codes), -1, np.int64)
     of_shard = shard_of(codes)
@@ -74,6 +77,9 @@ def last_events(shards: CodeShards, codes: Keys) -> tuple[Int64, Int64]:
         known = found >= 0
         seqs = shard.table.lines["last_seq"][found[known]]
         last[mine[known]] = np.where(seqs == NO_SEQ, -1, seqs.astype(np.int64))
+    if shards.archive is not None and len(shards.archive):
+        elsewhere = np.flatnonzero(lines < 0)
+        last[elsewhere] = shards.archive.last_of(codes[elsewhere])
     return lines, last
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trace_engine.core.archive import Archive
 from trace_engine.core.attributes import Firsts
 from trace_engine.core.codetable import EPOCH_2000, SHARDS, CodeTable, place_in_shards
 from trace_engine.core.movements import WAITING, Settings
-from trace_engine.core.ordering import Late, run_shard
+from trace_engine.core.ordering import Late, look_up, run_shard
 from trace_engine.core.packages import PackageTable
 from trace_engine.core.packing import EVENT, RESULT, Columns, Reference, pack, unpack
 from trace_engine.core.records import Records
+from trace_engine.core.returning import come_back
 from trace_engine.core.signals import Custody, Overdue
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class CodeShards:
     def __init__(self) -> None:
         self.shards = [Shard() for _ in range(SHARDS)]
         self.packages = PackageTable()  # which code was ever in which other
+        self.archive: Archive | None = None  # codes that are done with, if any may leave
 
     def __len__(self) -> int:
         return sum(len(s.table) for s in self.shards)
@@ -119,7 +122,8 @@ class CodeShards:
         """Bytes in use by tables and queues."""
         waiting = sum(len(s.shipments) + len(s.receipts) for s in self.shards)
         tables = sum(s.table.nbytes for s in self.shards) + self.packages.nbytes
-        return tables + WAITING.itemsize * waiting
+        away = 0 if self.archive is None else self.archive.nbytes
+        return tables + WAITING.itemsize * waiting + away
 
     def step(
         self,
@@ -179,15 +183,25 @@ class CodeShards:
         def step_one(k: int) -> None:
             shard = self.shards[k]
             mine = slice(int(bounds[k]), int(bounds[k + 1]))
-            run_shard(
+            known = len(shard.table)
+            look_up(
                 rows[mine],
                 mine.start,
+                seq_base,
+                shard.table.view(),
+                events[mine],
+                results[mine],
+                position,
+            )
+            if self.archive is not None:
+                come_back(self.archive, k, shard, known, results[mine])
+            run_shard(
+                rows[mine],
                 seq_base,
                 last_day - DAY_2000,
                 shard.table.view(),
                 events[mine],
                 results[mine],
-                position,
                 parties,
                 settings,
                 shard.shipments.records,
