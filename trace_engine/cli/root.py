@@ -109,6 +109,7 @@ COMMANDS: dict[str, Entry] = {
     "keys": Entry(
         "keys", Text("管理服务密钥。", "Manage the keys of the service: add, list, revoke.")
     ),
+    "backup": Entry("backup", Text("备份运行中的服务。", "Back up the data of a running service.")),
     "warmup": Entry(
         "warmup",
         Text("预先编译计算内核。", "Compile the kernels ahead of the first run."),

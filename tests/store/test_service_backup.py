@@ -1,0 +1,60 @@
+"""A backup of a running service starts, and goes on where the service was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.service.test_host import (
+    by_id,
+    events,
+    expected,
+    finished,
+    market,
+    open_host,
+    pieces,
+    send,
+    stored,
+)
+from trace_engine.scoring import Result
+from trace_engine.store.migrate import StoreError
+from trace_engine.store.service_backup import JOURNAL, backup_service
+
+__all__ = ["events", "expected", "market"]
+
+
+def test_a_backup_goes_on_like_the_original(
+    tmp_path: Path,
+    market: Path,
+    events: object,
+    expected: Result,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRACE_ENGINE_HASH_KEY", "a key of at least thirty-two characters")
+    host = open_host(tmp_path / "data", market)
+    parts = list(pieces(events, 400))
+    for number, piece in enumerate(parts[:9]):
+        last = send(host, piece)
+        if number in (3, 6):
+            assert host.wait_taken(last, 60) is not None
+            host.checkpoint_now()
+    made = backup_service(tmp_path / "data", tmp_path / "copy")
+    assert made.offset == host.status().checkpoint_offset
+    assert made.database
+    host.close()
+    assert not (tmp_path / "copy" / "hash.key").exists()
+    copy = open_host(tmp_path / "copy", market)
+    last = [send(copy, piece) for piece in parts[9:]][-1]
+    finished(copy, last)
+    assert stored(copy).equals(by_id(expected.findings))
+    copy.close()
+
+
+def test_what_is_no_data_folder_or_there_already_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no journal of a service"):
+        backup_service(tmp_path, tmp_path / "copy")
+    (tmp_path / JOURNAL).touch()
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(StoreError, match="never overwrites"):
+        backup_service(tmp_path, tmp_path / "copy")

@@ -1,0 +1,65 @@
+"""``trace-engine backup``: copy the data of a running service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trace_engine.cli.bilingual import Text, command, common, option, say
+from trace_engine.cli.errors import DONE, UserError, one_line
+
+_PATH = click.Path(path_type=Path)
+
+
+@command(
+    about=Text(
+        "备份服务的数据文件夹（检查点、事件日志、SQLite 数据库、接收日志），服务可照常运行。\n\n"
+        "备份可直接作为 serve --data 使用。个人号码散列密钥（hash.key）不在其中，须另行保管；"
+        "PostgreSQL 请在其后用 pg_dump 备份。",
+        "Back up the data folder of a service: checkpoint, log of events, SQLite database, journal. "
+        "The service may run meanwhile.\n\n"
+        "The copy can be given to serve --data. The key that hashes personal numbers (hash.key) is "
+        "not in it: keep it elsewhere. Back up PostgreSQL with pg_dump, afterwards.",
+    )
+)
+@option(
+    "--data",
+    type=_PATH,
+    required=True,
+    metavar="DIR",
+    about=Text("服务的数据文件夹。", "Data folder of the service."),
+)
+@option(
+    "--out",
+    type=_PATH,
+    required=True,
+    metavar="DIR",
+    about=Text("备份文件夹（须尚不存在）。", "Folder of the backup (must not exist)."),
+)
+@common
+def backup(data: Path, out: Path, lang: str | None, debug: bool) -> int:  # noqa: ARG001
+    """Copy, check and say what was copied."""
+    from trace_engine.store.checkpoint import CheckpointError
+    from trace_engine.store.migrate import StoreError
+    from trace_engine.store.service_backup import backup_service
+
+    try:
+        made = backup_service(data, out)
+    except (CheckpointError, StoreError) as error:
+        raise UserError(one_line(str(error))) from error
+    size = f"{made.bytes / 2**20:.1f} MB"
+    click.echo(
+        say(
+            f"已备份到 {out}：{size}，检查点位置 {made.offset}",
+            f"backed up to {out}: {size}, checkpoint at record {made.offset}",
+        )
+    )
+    if not made.database:
+        click.echo(
+            say(
+                "数据库不在此文件夹内：请现在备份 PostgreSQL（pg_dump -Fc）",
+                "the database does not lie here: back PostgreSQL up now (pg_dump -Fc)",
+            )
+        )
+    return DONE

@@ -1,0 +1,106 @@
+"""A backup of all that a service keeps in its data folder, while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from trace_engine.store.backup import backup_file
+from trace_engine.store.checkpoint import CheckpointError
+from trace_engine.store.checkpoints import CheckpointFolder
+from trace_engine.store.migrate import StoreError
+
+JOURNAL, DATABASE = "journal.sqlite3", "trace-engine.sqlite3"
+LOG, CHECKPOINTS = "log", "checkpoints"
+TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What a backup holds. ``offset`` is that of its checkpoint, 0 if there is none yet."""
+
+    offset: int
+    bytes: int
+    database: bool
+
+
+def backup_service(data: Path, target: Path) -> BackedUp:
+    """Copy the data folder of a service to the new folder ``target``.
+
+    The order makes it hold together (``docs/store.md``): the last checkpoint and the log, the
+    database if it lies in the folder, the journal. A service that saves its state meanwhile makes
+    the copy begin anew, ``TRIES`` times at most. The key that hashes personal numbers is left out.
+
+    Raises
+    ------
+    StoreError, CheckpointError
+        With one line: ``target`` exists, ``data`` is no data folder, or a file is damaged.
+    """
+    if target.exists():
+        raise StoreError(f"{target}: exists already; a backup never overwrites")
+    if not (data / JOURNAL).is_file():
+        raise StoreError(f"{data}: no journal of a service lies here")
+    partial = target.with_name(f".{target.name}.partial")
+    for _ in range(TRIES):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, mode=0o700)
+        try:
+            offset = _copy_state(data, partial)
+        except FileNotFoundError:
+            continue  # the checkpoint was superseded while it was copied
+        database = (data / DATABASE).is_file()
+        if database:
+            backup_file(data / DATABASE, partial / DATABASE)
+        backup_file(data / JOURNAL, partial / JOURNAL)
+        if _trimmed(partial / JOURNAL) <= offset:
+            size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+            _sync(partial)
+            partial.rename(target)
+            return BackedUp(offset, size, database)
+    shutil.rmtree(partial, ignore_errors=True)
+    raise StoreError(f"{data}: the state is saved too often to be copied: raise checkpoint_seconds")
+
+
+def _copy_state(data: Path, partial: Path) -> int:
+    """Copy the last whole checkpoint and the files of the log; return the checkpoint's offset."""
+    (partial / LOG).mkdir()
+    (partial / CHECKPOINTS).mkdir()
+    if not (data / CHECKPOINTS).is_dir():
+        return 0
+    numbers = CheckpointFolder(data / CHECKPOINTS).numbers()
+    if not numbers:
+        return 0
+    folders = CheckpointFolder(partial / CHECKPOINTS)
+    source = CheckpointFolder(data / CHECKPOINTS).folder(numbers[-1])
+    shutil.copytree(source, folders.folder(numbers[-1]))
+    for path in sorted((data / LOG).glob("[!.]*")):
+        shutil.copy2(path, partial / LOG / path.name)
+    latest = folders.latest()  # checks every file of it
+    if latest is None:
+        raise CheckpointError(f"{source}: could not be copied")
+    return latest.number
+
+
+def _trimmed(journal: Path) -> int:
+    """Return the offset up to which a journal has forgotten its records."""
+    connection = sqlite3.connect(journal)
+    try:
+        row = connection.execute("SELECT value FROM state WHERE name = 'trimmed'").fetchone()
+        return int(row[0])
+    except sqlite3.Error as error:
+        raise StoreError(f"{journal}: is no journal: {error}") from error
+    finally:
+        connection.close()
+
+
+def _sync(folder: Path) -> None:
+    """Have every file of a folder on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
