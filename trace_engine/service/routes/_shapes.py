@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from trace_engine.events.codes import CodeSystem, parse_code
 from trace_engine.events.findings import FINDINGS
@@ -24,6 +24,16 @@ Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 TextQuery = Annotated[
     str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
+
+
+def _number(value: Any) -> Any:
+    """Refuse truth values and texts where JSON is to hold a number."""
+    if isinstance(value, (bool, str)):
+        raise ValueError("expected a number")
+    return value
+
+
+Number = BeforeValidator(_number)
 Day = Annotated[dt.date, Field(ge=FIRST_DAY, le=LAST_DAY)]
 RegionQuery = Annotated[
     str | None,

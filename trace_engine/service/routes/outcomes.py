@@ -15,7 +15,7 @@ from trace_engine.service.deps import host_of, record
 from trace_engine.service.problems import Problem
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._found import listing
-from trace_engine.service.routes._shapes import Day, Page, Shape, Text, TextQuery, shanghai
+from trace_engine.service.routes._shapes import Day, Number, Page, Shape, Text, TextQuery, shanghai
 from trace_engine.store.outcomes import OutcomeConflict, OutcomeStore
 
 router = APIRouter(prefix="/v1", tags=["outcomes"])
@@ -62,7 +62,7 @@ class NewOutcome(Shape):
     kind: Text | None = Field(None, description="Kind of inspection or sampling method.")
     outcome: Literal["violation", "clean"]
     drug_id: Text | None = None
-    inclusion_probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    inclusion_probability: Annotated[float, Number, Field(gt=0, le=1)] | None = Field(
         None, description="As the sampling plan states it; estimates of prevalence need it."
     )
     finding_id: Text | None = Field(None, description="The finding that led there.")

@@ -15,7 +15,7 @@ from trace_engine.service.access import Caller, Role, require
 from trace_engine.service.deps import host_of, ready_host_of, record
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._found import not_found
-from trace_engine.service.routes._shapes import Page, Shape, shanghai
+from trace_engine.service.routes._shapes import Number, Page, Shape, shanghai
 from trace_engine.store.plans import PlanStore
 
 router = APIRouter(prefix="/v1", tags=["sampling plans"])
@@ -40,8 +40,8 @@ class PlanRequest(Shape):
         extra="forbid", json_schema_extra={"examples": [{"budget": 100, "seed": 20260401}]}
     )
 
-    budget: Annotated[int, Field(ge=0, le=MOST_BUDGET)] = Field(description="Samples.")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+    budget: Annotated[int, Number, Field(ge=0, le=MOST_BUDGET)] = Field(description="Samples.")
+    seed: Annotated[int, Number, Field(ge=0, lt=2**63)] = Field(
         0, description="Of the random arm: the same seed gives the same draw."
     )
     as_of: Annotated[dt.date, Field(ge=dt.date(2000, 1, 1), le=dt.date(2100, 12, 31))] | None = (

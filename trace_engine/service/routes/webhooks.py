@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 from starlette.concurrency import run_in_threadpool
 
 from trace_engine.service.access import Caller, Role, require
@@ -18,7 +18,7 @@ from trace_engine.service.outbound import RefusedAddressError, check_url
 from trace_engine.service.problems import Problem
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._found import invalid, not_found
-from trace_engine.service.routes._shapes import Page, Shape, Text, shanghai
+from trace_engine.service.routes._shapes import Number, Page, Shape, Text, shanghai
 from trace_engine.service.webhooks import Deliverer, WebhookLimits, delivery_id, secrets_of
 from trace_engine.store.outbox import Outbox
 from trace_engine.store.webhooks import GIVEN_UP, WAITING, Delivery, Subscription
@@ -62,7 +62,7 @@ class WebhookFilters(Shape):
         | None
     ) = None
     family: Literal["suspected_violation", "data_quality"] | None = None
-    severity_min: Annotated[float, Field(ge=0, le=1)] | None = None
+    severity_min: Annotated[float, Number, Field(ge=0, le=1)] | None = None
     subject_id: Text | None = None
     drug_id: Text | None = None
     region: Annotated[str, Field(pattern=r"^[0-9]{2}([0-9]{2}){0,2}$")] | None = Field(
@@ -91,7 +91,7 @@ class NewWebhook(Shape):
         "link or cloud are refused unless the settings allow them; redirects are not followed."
     )
     filters: WebhookFilters = WebhookFilters.model_validate({})
-    after: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+    after: Annotated[int, Number, Field(ge=0, lt=2**63)] | None = Field(
         None, description="Send findings after this number; 0: all. By default only new ones."
     )
 
@@ -99,7 +99,7 @@ class NewWebhook(Shape):
 class WebhookChange(Shape):
     """What may be changed of a subscription."""
 
-    active: bool = Field(description="Whether deliveries are made; what is made later waits.")
+    active: StrictBool = Field(description="Whether deliveries are made; what is made later waits.")
 
 
 class WebhookView(Shape):
