@@ -15,6 +15,12 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Market:
     return Market(tmp_path_factory.mktemp("market"), 5000)
 
 
+@pytest.fixture(scope="session")
+def short_market(market: Market) -> Market:
+    """Two months of it."""
+    return market.first(2500)
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker whose data survive it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import zlib
 from collections.abc import Sequence
@@ -43,7 +44,13 @@ class Market:
 
     @cached_property
     def findings(self) -> dict[str, Row]:
-        return self.scored(self.rows, "all")
+        return self.scored(self.rows, f"first-{len(self.rows)}")
+
+    def first(self, rows: int) -> Market:
+        """Return a market of the first events of this one."""
+        part = copy.copy(self)
+        part.rows = self.rows[:rows]
+        return part
 
     def scored(self, rows: Sequence[Row], name: str) -> dict[str, Row]:
         """Return what batch scoring finds in ``rows``, by id."""

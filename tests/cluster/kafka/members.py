@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +101,3 @@ def wait_committed(
 def published(broker: Broker, topic: str, kind: str = "findings") -> list[dict[str, Any]]:
     """Return what readers of committed data see, each message once."""
     return [json.loads(w.value or b"null") for w in committed(broker.port, f"{topic}-{kind}")]
-
-
-def assert_once(findings: list[dict[str, Any]]) -> None:
-    """No finding twice, but for those to which late events added."""
-    often = Counter(row["finding_id"] for row in findings if not row["late"])
-    assert [name for name, count in often.items() if count > 1] == []
