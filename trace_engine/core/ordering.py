@@ -60,8 +60,8 @@ def due(
 _BLOCK = 32
 
 
-@kernel
-def look_up(
+@leaf
+def _look_up(
     rows: Ints,
     start: Integer,
     seq_base: Integer,
@@ -104,6 +104,23 @@ def look_up(
                 results[earlier].following = np.int32(k)
             line.last_seq = np.uint32(seq_base + rows[k])
     table.used[2] = np.int64(touched & np.uint64(1))  # keeps the reads above from being dropped
+
+
+@kernel
+def look_up(
+    rows: Ints,
+    start: Integer,
+    seq_base: Integer,
+    table: Table,
+    events: Records,
+    results: Records,
+    position: Ints,
+) -> None:
+    """Find the line of every event of a shard, whose part of the slice begins at ``start``.
+
+    ``position`` is the whole slice's. New codes get fresh lines, after all others.
+    """
+    _look_up(rows, start, seq_base, table, events, results, position)
 
 
 # States of an event in RESULT.state

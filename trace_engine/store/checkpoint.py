@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from trace_engine import __version__
+from trace_engine.core.archive import Archive
+from trace_engine.store.archive import check_archive, load_archive, save_archive
 from trace_engine.store.arrays import (
     DamagedError,
     check_arrays,
@@ -38,7 +40,8 @@ from trace_engine.store.enginestate import (
     vocabulary_of,
     word_arrays,
 )
-from trace_engine.store.savedlog import check_log, fsync_path, load_log, save_log, settled
+from trace_engine.store.savedlog import check_log, load_log, save_log, settled
+from trace_engine.store.syncing import fsync_path
 
 if TYPE_CHECKING:
     from trace_engine.engine import Engine
@@ -98,6 +101,8 @@ def save_engine(
     partial.mkdir(parents=True)
     arrays, plain = collect(engine)
     log = save_log(engine.log, target, partial, sync=sync)
+    archived, archive = save_archive(engine.shards.archive, target, sync=sync)
+    arrays |= archived
     body = {
         "code_version": __version__,
         "policy_version": engine.policy.version,
@@ -107,6 +112,7 @@ def save_engine(
         "engine": plain,
         "arrays": write_arrays(partial / ARRAYS, arrays, sync=sync),
         "log": log,
+        "archive": archive,
     }
     manifest = {"format": FORMAT, "check": _check(body), "state": body}
     with (partial / MANIFEST).open("w", encoding="utf-8") as file:
@@ -181,6 +187,7 @@ def check_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
     body = _manifest(source)
     try:
         check_log(source, body["log"])
+        check_archive(source, body.get("archive"))
         check_arrays(source / ARRAYS, body["arrays"])
     except DamagedError as error:
         raise CheckpointError(str(error)) from error
@@ -237,6 +244,7 @@ def load_engine(
     shapes = {name: tuple(shape) for name, (_, shape, _) in index["arrays"].items()}
     try:
         check_log(source, body["log"])
+        check_archive(source, body.get("archive"))
         arrays = read_arrays(source / ARRAYS, index, places(engine, shapes))
     except DamagedError as error:
         raise CheckpointError(str(error)) from error
@@ -245,3 +253,8 @@ def load_engine(
     except UnfitError as error:
         raise CheckpointError(f"{source}: {error}") from error
     load_log(engine.log, source, body["log"])
+    archived = body.get("archive")
+    if archived is not None:
+        if engine.shards.archive is None:
+            engine.shards.archive = Archive()
+        load_archive(engine.shards.archive, source, archived, arrays)

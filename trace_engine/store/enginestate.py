@@ -99,6 +99,7 @@ def collect(engine: Engine) -> tuple[Arrays, dict[str, Any]]:
         "kept_rows": {name: len(kept) for name, kept in engine.kept_rows.items()},
         "kept_hits": [name for name, _ in engine.kept_hits],
         "pieces": len(pieces),
+        "closing": [] if engine.closing is None else engine.closing.marks,
     }
     return arrays, values
 
@@ -145,6 +146,10 @@ def restore(engine: Engine, arrays: Arrays, values: dict[str, Any]) -> None:
     engine.coverage.judged.update(values["judged"])
     engine.coverage.skipped.update(values["skipped"])
     engine.files = list(values["files"])
+    if engine.closing is not None:
+        engine.closing.marks = [
+            (int(day), int(events)) for day, events in values.get("closing", [])
+        ]
     for i in range(values["pieces"]):
         engine.buffer.add(_piece(below(f"piece{i}.")))
     rejects = _table(arrays["rejects"])

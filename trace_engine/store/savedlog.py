@@ -27,18 +27,10 @@ from trace_engine.store.eventlog import (
     place_file,
 )
 from trace_engine.store.maps import Maps
+from trace_engine.store.syncing import fsync_path
 
 FOLDER = "log"
 CHECKED = 1 << 30  # bytes at the end of a lasting log whose checksums are looked at
-
-
-def fsync_path(path: Path) -> None:
-    """Have the system write a file, or the entries of a folder, to the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def save_log(log: EventLog, target: Path, partial: Path, *, sync: bool) -> dict[str, Any]:

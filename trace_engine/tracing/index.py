@@ -18,6 +18,7 @@ from trace_engine.core.eventlog import LOG_COLUMNS
 from trace_engine.core.kernel import kernel
 from trace_engine.core.packages import LEVELS
 from trace_engine.core.records import Records
+from trace_engine.core.returning import recall_all
 from trace_engine.events.kinds import EventKind
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class TraceIndex:
     """Packs of each batch and events of each pack, of one state of an engine."""
 
     def __init__(self, engine: Engine) -> None:
+        recall_all(engine.shards)  # those that were archived are among the packs
         log, shards = engine.log, engine.shards.shards
         self.engine = engine
         self.events_known = len(log)

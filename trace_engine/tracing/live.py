@@ -17,10 +17,10 @@ from trace_engine.core.codetable import NO_SEQ
 from trace_engine.core.packages import LEVELS
 from trace_engine.core.past import last_events
 from trace_engine.core.records import Records
+from trace_engine.core.returning import find_line
 from trace_engine.events.codes import parse_code
 from trace_engine.events.kinds import EventKind
 from trace_engine.tracing.code import CodeTrace, drug_and_batch, trace_code
-from trace_engine.tracing.index import lines_at, places_of
 from trace_engine.tracing.packs import tell_packs
 from trace_engine.tracing.tracer import Tracer
 
@@ -86,11 +86,7 @@ def find_code(engine: Engine, text: str) -> tuple[str, int] | None:
 
 def line_of(engine: Engine, key: int) -> Records | None:
     """Return the line of a code (shape (1,), records ``core.codetable.LINE``), None if not judged."""
-    shard, line = places_of(engine.shards, np.array([key], np.uint64))
-    if line[0] < 0:
-        return None
-    found = lines_at(engine.shards, shard, line)
-    return found if int(found[0]["key"]) == key else None
+    return find_line(engine.shards, key)
 
 
 def trace_live(engine: Engine, identity: str, key: int) -> CodeTrace | None:
