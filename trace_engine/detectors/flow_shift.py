@@ -34,10 +34,7 @@ at most a week after the first of the three months does. Severity = 0.3 + 0.5 ×
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -46,6 +43,14 @@ import numpy.typing as npt
 from trace_engine.core.kernel import kernel
 from trace_engine.core.keys import KeySpace, extended, pair
 from trace_engine.core.signals import NEW_SALE
+from trace_engine.detectors._distributions import (
+    PROVINCES,
+    Side,
+    compare,
+    distinct,
+    labels_of,
+    most_marked,
+)
 from trace_engine.detectors._retail import RELATED, purchase_of, related_to
 from trace_engine.detectors.base import (
     ROLE_OF,
@@ -67,7 +72,6 @@ Int64 = npt.NDArray[np.int64]
 
 MONTHS = 3  # a month is compared with so many before it
 _LATE_BEGIN_DAYS = 7
-_PROVINCES = 128  # two digits
 
 _COLUMNS: dict[str, Any] = {
     "seq": np.int64, "time": np.int64, "event_key": np.uint64, "source": np.int32,
@@ -141,7 +145,7 @@ def _shipments(
             continue
         counts[0] += 1
         sides = pair(np.int64(giver), np.int64(receiver))
-        goods = pair(np.int64(drug[i]), (time[i] // np.int64(DAY)) * _PROVINCES + province)
+        goods = pair(np.int64(drug[i]), (time[i] // np.int64(DAY)) * PROVINCES + province)
         if m > 0 and first[m - 1] == sides and second[m - 1] == goods:
             b = kept[m - 1]  # rows of one bill follow each other: times never go back
             if time[i] == time[b] and event_key[i] < event_key[b]:
@@ -168,21 +172,6 @@ def _earliest(
         b = best[k]
         if b < 0 or time[i] < time[b] or (time[i] == time[b] and event_key[i] < event_key[b]):
             best[k] = i
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """Consignments of one giver in one stretch of time; arrays of equal length."""
-
-    customer: Int64
-    drug: npt.NDArray[np.int32]
-    province: npt.NDArray[np.int8]
-    count: npt.NDArray[np.int32]
-
-    def of(self, chosen: npt.NDArray[np.bool_]) -> _Side:
-        return _Side(
-            self.customer[chosen], self.drug[chosen], self.province[chosen], self.count[chosen]
-        )
 
 
 class FlowShift(KeyedDetector[FlowShiftParameters]):
@@ -303,28 +292,16 @@ def _sold(data: Slice, region_province: npt.NDArray[np.int8]) -> tuple[Int64, in
     return rows[placed], int(np.count_nonzero(~placed))
 
 
-def _distinct(columns: list[npt.NDArray[Any]], *by: npt.NDArray[Any]) -> tuple[Int64, Int64]:
-    """Return the order that brings equal rows together (among them by ``by``), and where runs begin."""
-    order = np.lexsort([*by[::-1], *columns[::-1]])
-    begins = np.ones(len(order), np.bool_)
-    if len(order):
-        begins[1:] = False
-    for column in columns:
-        ordered = column[order]
-        begins[1:] |= ordered[1:] != ordered[:-1]
-    return order, np.flatnonzero(begins)
-
-
 def _close(state: State, month: int, p: FlowShiftParameters, found: list[Any]) -> None:
     """Judge the month that is over, keep it as sums, and turn to ``month``."""
     over, state["month"] = state["month"], month
     pool = {name: state[name][: state["used"]] for name in _COLUMNS}
     kept = pool["month_of_row"] >= month - MONTHS
     now = pool["month_of_row"] == over
-    customer = _labels(pool["target"], pool["person"])
+    customer = labels_of(pool["target"], pool["person"])
     flow = [pool[name] for name in ("source", "target", "person", "drug", "province")]
     fresh = np.flatnonzero(now)
-    order, starts = _distinct(
+    order, starts = distinct(
         [c[fresh] for c in (*flow, pool["time"] // DAY)],
         pool["time"][fresh],
         pool["event_key"][fresh],
@@ -337,11 +314,11 @@ def _close(state: State, month: int, p: FlowShiftParameters, found: list[Any]) -
         mine = mine[np.lexsort((pool["event_key"][mine], pool["time"][mine]))]
         then = earlier[pool["source"][earlier] == source]
         sides = [
-            _Side(customer[r], pool["drug"][r], pool["province"][r], pool["count"][r])
+            Side(customer[r], pool["drug"][r], pool["province"][r], pool["count"][r])
             for r in (mine, then)
         ]
         _judge(pool, over, mine, sides[0], sides[1], p, found)
-    order, starts = _distinct([c[consignments] for c in flow])
+    order, starts = distinct([c[consignments] for c in flow])
     sums = consignments[order[starts]]
     pool["count"] = pool["count"].copy()
     pool["count"][sums] = np.diff(np.append(starts, len(order)))
@@ -351,75 +328,17 @@ def _close(state: State, month: int, p: FlowShiftParameters, found: list[Any]) -
     state["used"] = len(chosen)
 
 
-def _labels(target: npt.NDArray[np.int32], person: npt.NDArray[np.uint64]) -> Int64:
-    """Return a number for each customer, shape ``(n,)``."""
-    order, starts = _distinct([target, person])
-    labels = np.empty(len(order), np.int64)
-    labels[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
-    return labels
-
-
-class _Comparison(NamedTuple):
-    """Two sides held to each other, drugs of both only."""
-
-    now: npt.NDArray[np.bool_]  # which consignments of the month were compared
-    before: npt.NDArray[np.bool_]
-    sizes: tuple[int, int]  # consignments
-    gain: npt.NDArray[np.float64]  # of the share of each province
-    shares: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-    divergence: float
-    shifted: bool
-
-
-def _compare(now: _Side, before: _Side, p: FlowShiftParameters) -> _Comparison | None:
-    """Compare a month with the months before; None where no drug is common to both."""
-    common = np.intersect1d(now.drug, before.drug)
-    chosen, chosen_before = np.isin(now.drug, common), np.isin(before.drug, common)
-    now, before = now.of(chosen), before.of(chosen_before)
-    if len(common) == 0:
-        return None
-    n, m = int(now.count.sum()), int(before.count.sum())
-    a = np.bincount(now.province, now.count, _PROVINCES) / n
-    b = np.bincount(before.province, before.count, _PROVINCES) / m
-    freedom = int(np.count_nonzero(a + b)) - 1
-    customers = 1 / len(np.unique(now.customer)) + 1 / len(np.unique(before.customer))
-    unit = customers / (8 * math.log(2))
-    js = _jensen_shannon(a, b)
-    shifted = (
-        freedom > 0
-        and js - freedom * unit >= p.divergence
-        and js >= chi_square_quantile(1 - p.max_chance, freedom) * unit
-    )
-    return _Comparison(chosen, chosen_before, (n, m), a - b, (a, b), js, shifted)
-
-
-def _jensen_shannon(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    """Return the Jensen-Shannon divergence of two distributions, base 2."""
-    total = 0.0
-    for x, y in zip(a.tolist(), b.tolist(), strict=True):
-        middle = (x + y) / 2
-        total += sum(z * math.log2(z / middle) / 2 for z in (x, y) if z > 0)
-    return total
-
-
-def chi_square_quantile(probability: float, freedom: int) -> float:
-    """Return the quantile of chi-square (approximation of Wilson and Hilferty)."""
-    part = 2 / (9 * freedom)
-    z = NormalDist().inv_cdf(probability)
-    return float(freedom * max(0.0, 1 - part + z * math.sqrt(part)) ** 3)
-
-
 def _judge(
     pool: Rows,
     month: int,
     mine: Int64,
-    now: _Side,
-    before: _Side,
+    now: Side,
+    before: Side,
     p: FlowShiftParameters,
     found: list[Any],
 ) -> None:
     """Compare one giver's month; ``mine``: its rows by (time, event_key), the rows of ``now``."""
-    result = _compare(now, before, p)
+    result = compare(now, before, p)
     if result is None or not result.shifted or min(result.sizes) < p.volume:
         return
     grown = result.now & (result.gain[now.province] > 0)
@@ -430,8 +349,8 @@ def _judge(
     ):
         if not asked:
             continue
-        most = _most(mark[grown])
-        rest = _compare(now.of(mark != most), before.of(mark_before != most), p)
+        most = most_marked(mark[grown])
+        rest = compare(now.of(mark != most), before.of(mark_before != most), p)
         if rest is None or not rest.shifted:
             return
     province = int(np.argmax(result.gain))
@@ -449,13 +368,6 @@ def _judge(
             pool["seq"][there[1 : RELATED + 1]].tolist(),
         )
     )
-
-
-def _most(marks: npt.NDArray[Any]) -> int:
-    """Return the commonest mark; of equally common ones the one that comes first."""
-    values, first, number = np.unique(marks, return_index=True, return_counts=True)
-    best = np.lexsort((first, -number))[0]
-    return int(values[best])
 
 
 def _begin(month: int) -> int:

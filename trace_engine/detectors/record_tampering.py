@@ -34,7 +34,6 @@ latest others of the window are related (at most 16). Subject X; no counterparty
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -43,15 +42,19 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.kernel import kernel
-from trace_engine.core.keys import extended
 from trace_engine.core.signals import VOID_UNMATCHED
 from trace_engine.detectors._scanning import (
-    RELATED,
-    LastDays,
     days_in,
-    earliest,
     related_of,
     taken,
+)
+from trace_engine.detectors._tampering_peers import (
+    BILL,
+    RECORDED,
+    acted_of,
+    counted_of,
+    fired_of,
+    judge_day,
 )
 from trace_engine.detectors.base import (
     Evidence,
@@ -66,28 +69,10 @@ from trace_engine.detectors.base import (
 )
 from trace_engine.events.batch import DAY, HOUR, MISSING_TIME
 from trace_engine.events.kinds import EventKind, Role
-from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES
 
 Int64 = npt.NDArray[np.int64]
 
 _DAY, _MISSING_TIME = np.int64(DAY), np.int64(MISSING_TIME)
-# Types that do the same trade: shops, and medical institutions.
-_TRADES = {
-    int(kind): tuple(sorted(int(k) for k in kinds))
-    for kinds in (RETAIL_TYPES, MEDICAL_TYPES)
-    for kind in kinds
-}
-_BILL, _RECORDED = 0, 1  # what makes acts one: the day and bill, or the day of recording
-_DTYPES: dict[str, Any] = {
-    "day": np.int32,
-    "actor": np.int32,
-    "type": np.int8,
-    "seq": np.int64,
-    "time": np.int64,
-    "event_key": np.uint64,
-    "sort": np.int8,
-    "act": np.uint64,
-}
 
 
 class RecordTamperingParameters(Parameters, frozen=True, kw_only=True):
@@ -240,7 +225,7 @@ class RecordTampering(KeyedDetector[RecordTamperingParameters]):
     def new_state(self) -> State:
         """Return empty state: events by actor on the closed days, the acts and what fired."""
         state: State = {"events": np.zeros(0, np.int64), "types": np.zeros(0, np.int8)}
-        for memory in (_counted, _acted, _fired):
+        for memory in (counted_of, acted_of, fired_of):
             memory(state)
         return state
 
@@ -250,7 +235,7 @@ class RecordTampering(KeyedDetector[RecordTamperingParameters]):
         """Judge each day on which somebody acted against the closed days before it."""
         found: list[tuple[Any, ...]] = []
         for day, today in days_in(rows):
-            found += _judge_day(day, today, state, parameters)
+            found += judge_day(day, today, state, parameters)
         if not found:
             return None
         seq, actor, acts, rate, limit, mean, peers, related = zip(*found, strict=True)
@@ -346,7 +331,7 @@ def _acts(
             (batch.record_time[late] // DAY).astype(np.uint64),
         ]
     )
-    sort = np.repeat(np.array([_BILL, _RECORDED], np.int8), [len(edits), len(late)])
+    sort = np.repeat(np.array([BILL, RECORDED], np.int8), [len(edits), len(late)])
     return np.concatenate([edits, late]), sort, acts
 
 
@@ -366,133 +351,3 @@ def _corrected_at_once(data: Slice, voids: Int64, hours: int) -> npt.NDArray[np.
         out[open_ones] = named & (age <= hours * HOUR)
         open_ones, before = open_ones[~named], past["previous"][~named]
     return out
-
-
-def _counted(state: State) -> LastDays:
-    return LastDays(state, "counted", {"day": np.int32, "actor": np.int32, "events": np.int64})
-
-
-def _acted(state: State) -> LastDays:
-    return LastDays(state, "acted", _DTYPES)
-
-
-def _fired(state: State) -> LastDays:
-    return LastDays(state, "fired", {"day": np.int32, "actor": np.int32, "acts": np.int64})
-
-
-def _acts_by_actor(acts: Rows) -> tuple[Int64, Int64]:
-    """Return actors and how many acts each did."""
-    if len(acts["day"]) == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    # Acts on one day and bill are one; so are all recorded on one day, whenever they happened.
-    day = np.where(acts["sort"] == _BILL, acts["day"], -1)
-    order = np.lexsort((acts["act"], acts["sort"], day, acts["actor"]))
-    new = np.ones(len(order), np.bool_)
-    columns = (acts["actor"], day, acts["sort"], acts["act"])
-    new[1:] = np.logical_or.reduce([c[order][1:] != c[order][:-1] for c in columns])
-    return np.unique(acts["actor"][order][new].astype(np.int64), return_counts=True)
-
-
-def _judge_day(
-    day: int, today: Rows, state: State, p: RecordTamperingParameters
-) -> list[tuple[Any, ...]]:
-    counted, acted, fired = _counted(state), _acted(state), _fired(state)
-    gone = counted.forget(day - p.days)
-    np.subtract.at(state["events"], gone["actor"], gone["events"])
-    acted.forget(day - p.days)
-    fired.forget(day - p.days)
-    size = int(today["actor"].max()) + 1
-    state["events"] = extended(state["events"], size)
-    state["types"] = extended(state["types"], size)
-    state["types"][today["actor"]] = today["type"]
-
-    is_act = today["sort"] >= 0
-    events = taken(today, ~is_act)
-    acts = taken(today, is_act)
-    found: list[tuple[Any, ...]] = []
-    if is_act.any():
-        yardstick = _Yardstick(state, acted.rows, p)
-        acts["day"] = np.full(len(acts["seq"]), day)
-        acted.add(acts)
-        window = taken(acted.rows, acted.rows["day"] > day - p.days)
-        leaving = counted.of_day(day - p.days)
-        number = dict(zip(*(c.tolist() for c in _acts_by_actor(window)), strict=True))
-        for actor in np.unique(acts["actor"]).tolist():
-            k = number[actor]
-            if k < p.minimum_acts or k < 2 * _highest(fired.rows, actor):
-                continue
-            n = int(
-                state["events"][actor]
-                - leaving["events"][leaving["actor"] == actor].sum()
-                + events["events"][events["actor"] == actor].sum()
-            )
-            peers = yardstick.of(actor)
-            if peers is None:
-                continue
-            mean, deviation, common, count = peers
-            limit = mean + p.sigma * deviation
-            if k / n <= limit or _chance_of(k, n * max(mean, common)) > p.chance:
-                continue
-            fired.add({"day": np.array([day]), "actor": np.array([actor]), "acts": np.array([k])})
-            mine = earliest(acts, np.flatnonzero(acts["actor"] == actor))
-            others = earliest(window, np.flatnonzero(window["actor"] == actor))[::-1]
-            lead = int(acts["seq"][mine[0]])
-            rest = window["seq"][others]
-            rest = rest[rest != lead][:RELATED]
-            found.append((lead, actor, k, k / n, limit, mean, count, rest))
-    events["day"] = np.full(len(events["seq"]), day)
-    counted.add(events)
-    np.add.at(state["events"], events["actor"], events["events"])
-    return found
-
-
-def _highest(fired: Rows, actor: int) -> int:
-    """Return the most acts with which an actor fired lately."""
-    return int(fired["acts"][fired["actor"] == actor].max(initial=0))
-
-
-def _chance_of(count: int, mean: float) -> float:
-    """Return the probability that a Poisson variable reaches ``count``."""
-    if count > mean + 1:
-        # Term by term from ``count`` on: each is smaller than the one before.
-        term = math.exp(count * math.log(mean) - mean - math.lgamma(count + 1))
-        total = 0.0
-        while term > total * 1e-12:
-            total += term
-            count += 1
-            term *= mean / count
-        return total
-    return 1.0
-
-
-class _Yardstick:
-    """Rates of all actors on the closed days, to tell each what its peers do."""
-
-    def __init__(self, state: State, acts: Rows, p: RecordTamperingParameters) -> None:
-        self.events: Int64 = state["events"]
-        self.types = state["types"]
-        self.acts = np.zeros(len(self.events), np.int64)
-        actors, count = _acts_by_actor(acts)
-        self.acts[actors] = count
-        self.counts = self.events >= p.minimum_events
-        self.minimum_peers = p.minimum_peers
-        self.by_types: dict[tuple[int, ...], tuple[Int64, npt.NDArray[np.float64]]] = {}
-
-    def of(self, actor: int) -> tuple[float, float, float, int] | None:
-        """Return mean and deviation of the peers' rates, their common rate, and their number."""
-        kind = int(self.types[actor])
-        for types in ((kind,), _TRADES.get(kind, ())):
-            alike, rates = self._alike(types)
-            others = alike != actor
-            peers, rates = alike[others], rates[others]
-            if len(peers) >= self.minimum_peers:
-                chance = max(int(self.acts[peers].sum()), 1) / int(self.events[peers].sum())
-                return float(rates.mean()), float(rates.std()), chance, len(peers)
-        return None
-
-    def _alike(self, types: tuple[int, ...]) -> tuple[Int64, npt.NDArray[np.float64]]:
-        """Return the enterprises of some types that scanned enough, and their rates."""
-        if types not in self.by_types:
-            rows = np.flatnonzero(self.counts & np.isin(self.types, types))
-            self.by_types[types] = rows, self.acts[rows] / self.events[rows]
-        return self.by_types[types]

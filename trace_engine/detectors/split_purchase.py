@@ -32,7 +32,6 @@ latest first). Severity = 0.5 + 0.1 × height, at most 0.9. Subject: the seller 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -40,7 +39,14 @@ import numpy as np
 import numpy.typing as npt
 
 from trace_engine.core.signals import NEW_SALE
-from trace_engine.core.windows import RecentRows
+from trace_engine.detectors._linked_sales import (
+    LINKS,
+    LinkedRows,
+    Sale,
+    groups_of,
+    judge_group,
+    may_count,
+)
 from trace_engine.detectors._quota import (
     SALE,
     class_texts,
@@ -65,7 +71,6 @@ from trace_engine.events.kinds import Role
 from trace_engine.policy.values import Quota
 
 USE = 3  # a row that tells of one buyer and one contact, address or device (see _quota for others)
-_LINKS = ("contact", "address", "buyer_device")
 
 Uint64 = npt.NDArray[np.uint64]
 
@@ -100,37 +105,6 @@ class SplitPurchaseParameters(Parameters, frozen=True, kw_only=True):
             extra_json_schema={"unit": "days", "zh": "识别集体地址的参照天数"},
         ),
     ] = 30
-
-
-class _LinkedRows(RecentRows):
-    """Recent restricted sales with what links them."""
-
-    COLUMNS = (*RecentRows.COLUMNS, "buyer", "purchase", *_LINKS)  # type: ignore[assignment]
-    DTYPES: ClassVar[dict[str, Any]] = {
-        **RecentRows.DTYPES,
-        "buyer": np.uint64,
-        "purchase": np.uint64,
-        **dict.fromkeys(_LINKS, np.uint64),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Sale:
-    """One restricted sale, as plain numbers."""
-
-    row: int
-    time: int
-    packs: int
-    buyer: int
-    purchase: int
-    links: tuple[tuple[str, int], ...]
-
-    @property
-    def dated(self) -> bool:
-        return self.time % DAY == 0
-
-
-_Group = list[_Sale]
 
 
 class SplitPurchase(KeyedDetector[SplitPurchaseParameters]):
@@ -185,7 +159,7 @@ class SplitPurchase(KeyedDetector[SplitPurchaseParameters]):
         sale = rows["role"] == SALE
         rows["purchase"] = purchase_of(data.batch, index)
         linked = np.zeros(len(index), np.bool_)
-        for name in _LINKS:
+        for name in LINKS:
             rows[name] = optional(data.batch, name, index, 0, np.uint64)
             linked |= rows[name] != 0
         unlinked = int(np.count_nonzero(sale & ~linked))
@@ -212,14 +186,14 @@ class SplitPurchase(KeyedDetector[SplitPurchaseParameters]):
             "use_link": np.empty(0, np.uint64),
             "use_buyer": np.empty(0, np.uint64),
         }
-        _LinkedRows(state)
+        LinkedRows(state)
         return state
 
     def advance(
         self, rows: Rows, state: State, parameters: SplitPurchaseParameters, last_day: int
     ) -> Hits | None:
         """Judge the sales day by day."""
-        pool, found = _LinkedRows(state), list[Any]()
+        pool, found = LinkedRows(state), list[Any]()
         for day, today in days_of(rows):
             role = today["role"]
             pool.forget((day - 1) * DAY)
@@ -236,7 +210,7 @@ class SplitPurchase(KeyedDetector[SplitPurchaseParameters]):
 def _uses(data: Slice, restricted: npt.NDArray[np.int64]) -> Rows:
     """Return a row for each buyer and link of the new sales that are not restricted, by day."""
     batch = data.batch
-    names = [name for name in _LINKS if name in batch.optional]
+    names = [name for name in LINKS if name in batch.optional]
     nothing: Rows = {"time": np.empty(0, np.int64)}
     if not names:
         return nothing
@@ -292,144 +266,30 @@ def _institutions(
 
 
 def _judge_day(
-    pool: _LinkedRows, day: int, classes: list[int], p: SplitPurchaseParameters, found: list[Any]
+    pool: LinkedRows, day: int, classes: list[int], p: SplitPurchaseParameters, found: list[Any]
 ) -> None:
     time, of_class = pool.column("time"), pool.column("class_id")
-    columns = {n: pool.column(n) for n in ("packs", "buyer", "purchase", *_LINKS)}
+    columns = {n: pool.column(n) for n in ("packs", "buyer", "purchase", *LINKS)}
     for class_id in classes:
         rows = np.flatnonzero((of_class == class_id) & (time >= (day - 1) * DAY))
         limit = int(pool.column("limit")[rows[-1]])  # one day's policy
         sales = [
-            _Sale(
+            Sale(
                 row,
                 int(time[row]),
                 int(columns["packs"][row]),
                 int(columns["buyer"][row]),
                 int(columns["purchase"][row]),
-                tuple((name, int(columns[name][row])) for name in _LINKS if columns[name][row]),
+                tuple((name, int(columns[name][row])) for name in LINKS if columns[name][row]),
             )
             for row in rows.tolist()
         ]
         # Whoever is not linked to enough by everything there is will not be by less.
-        loose = [g for g in _groups(sales, set(), 2**62) if _may_count(g, day, limit, p)]
+        loose = [g for g in groups_of(sales, set(), 2**62) if may_count(g, day, limit, p)]
         links = {value for g in loose for sale in g for _, value in sale.links}
         excluded = _institutions(pool.state, links, (day - p.reference_days) * DAY, p)
         for group in loose:
-            _judge_group(pool, day, group, excluded, limit, p, found)
-
-
-def _may_count(group: _Group, day: int, limit: int, p: SplitPurchaseParameters) -> bool:
-    return (
-        sum(sale.packs for sale in group) > limit
-        and len({sale.purchase for sale in group}) >= p.orders
-        and any(sale.time >= day * DAY for sale in group)
-    )
-
-
-def _judge_group(
-    pool: _LinkedRows,
-    day: int,
-    sales: _Group,
-    excluded: set[int],
-    limit: int,
-    p: SplitPurchaseParameters,
-    found: list[Any],
-) -> None:
-    """Judge, moment by moment, sales of one class that might be linked."""
-    gone_from, gone_to = pool.column("gone_from"), pool.column("gone_to")
-    event_key = pool.column("event_key")
-    today = [sale for sale in sales if sale.time >= day * DAY]
-    moments = sorted({sale.time for sale in today if not sale.dated})
-    if any(sale.dated for sale in today):
-        moments.append((day + 1) * DAY)  # the end of the day
-    for moment in moments:
-        end_of_day = moment == (day + 1) * DAY
-        at = moment - 1 if end_of_day else moment
-        seen = [
-            sale
-            for sale in (today if end_of_day else sales)
-            if (end_of_day or (not sale.dated and moment - DAY < sale.time <= moment))
-            and not gone_from[sale.row] <= at < gone_to[sale.row]
-        ]
-        now = {sale for sale in seen if (sale.dated if end_of_day else sale.time == moment)}
-        before = [
-            g
-            for g in _groups([s for s in seen if s not in now], excluded, p.household)
-            if _counts(g, limit, p)
-        ]
-        for group in _groups(seen, excluded, p.household):
-            judged = [sale for sale in group if sale in now]
-            if not judged or not _counts(group, limit, p):
-                continue
-            members = set(group)
-            height = _height(group, limit)
-            if any(_height(g, limit) >= height for g in before if not members.isdisjoint(g)):
-                continue
-            lead = min(judged, key=lambda sale: int(event_key[sale.row]))
-            others = sorted(
-                (sale for sale in group if sale is not lead),
-                key=lambda sale: (-sale.time, int(event_key[sale.row])),
-            )
-            found.append(
-                (
-                    int(pool.column("seq")[lead.row]),
-                    day * DAY if end_of_day else moment,
-                    sum(sale.packs for sale in group),
-                    limit,
-                    int(pool.column("class_id")[lead.row]),
-                    int(event_key[lead.row]),
-                    len({sale.buyer for sale in group}),
-                    len({sale.purchase for sale in group}),
-                    pool.column("seq")[[sale.row for sale in others]].tolist(),
-                )
-            )
-
-
-def _height(group: _Group, limit: int) -> int:
-    return (sum(sale.packs for sale in group) - 1) // limit
-
-
-def _counts(group: _Group, limit: int, p: SplitPurchaseParameters) -> bool:
-    buyers = {sale.buyer for sale in group}
-    return (
-        sum(sale.packs for sale in group) > limit
-        and len({sale.purchase for sale in group}) >= p.orders
-        and (len(buyers) > 1 or 0 in buyers)
-    )
-
-
-def _groups(sales: list[_Sale], excluded: set[int], household: int) -> list[_Group]:
-    """Return the sales in groups that are linked, directly or through others."""
-    at_address: defaultdict[int, set[int]] = defaultdict(set)
-    for sale in sales:
-        for name, value in sale.links:
-            if name == "address" and sale.buyer:
-                at_address[value].add(sale.buyer)
-    leader = list(range(len(sales)))
-
-    def find(i: int) -> int:
-        while leader[i] != i:
-            leader[i] = leader[leader[i]]
-            i = leader[i]
-        return i
-
-    seen: dict[tuple[str, int], int] = {}
-    for i, sale in enumerate(sales):
-        words = [("purchase", sale.purchase)]
-        if sale.buyer:
-            words.append(("buyer", sale.buyer))
-        words += [
-            (name, value)
-            for name, value in sale.links
-            if value not in excluded
-            and not (name == "address" and len(at_address[value]) > household)
-        ]
-        for word in words:
-            leader[find(seen.setdefault(word, i))] = find(i)
-    groups: defaultdict[int, _Group] = defaultdict(list)
-    for i, sale in enumerate(sales):
-        groups[find(i)].append(sale)
-    return list(groups.values())
+            judge_group(pool, day, group, excluded, limit, p, found)
 
 
 def _hits(found: list[Any]) -> Hits | None:
