@@ -39,6 +39,7 @@ def served(
 ) -> Iterator[tuple[EngineHost, TestClient, str]]:
     host = EngineHost.open(settings(data=tmp_path_factory.mktemp("data"), future_days=9999))
     host.start()
+    assert host.loop.started.wait(300)  # kernels may have to be compiled
     keys = FakeKeys()
     key = keys.add(Role.ADMIN)
     app = create_app(host, settings(), keys=keys, audit=lambda notes: None)

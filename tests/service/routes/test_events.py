@@ -37,6 +37,7 @@ ROUTES = ("events",)
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
     host = EngineHost.open(settings(data=tmp_path_factory.mktemp("data"), future_days=9999))
     host.start()
+    assert host.loop.started.wait(300)  # kernels may have to be compiled
     yield host
     host.close()
 

@@ -328,6 +328,15 @@ async def close_days(
     afterwards for these days is judged with the first open day and marked late.
     """
     host = host_of(request)
+    # What was acknowledged before counts, although the engine may not have looked at it yet.
+    if await _taken(host, host.journal.last_offset, wait) is None:
+        raise Problem(
+            503,
+            "unavailable",
+            detail="the engine has not taken all events yet",
+            detail_zh="引擎尚未处理完已接收的事件",
+            retry_after=1,
+        )
     last = host.shard.latest_day
     if last is None or (order.close_through - _EPOCH).days > last:
         raise invalid(
