@@ -14,7 +14,8 @@ from tests.conformance.machine import registry_of
 from tests.conformance.strategies import case_of
 from tests.reference.events import table_of
 from trace_engine.engine import Engine
-from trace_engine.graph.multigraph import EDGE, EdgeType, Multigraph, hop_sums, without_echo
+from trace_engine.graph.multigraph import EDGE, EdgeType, Multigraph, hop_sums
+from trace_engine.graph.selection import without_echo
 from trace_engine.scoring import Follower
 
 

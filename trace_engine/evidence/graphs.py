@@ -14,14 +14,8 @@ import pyarrow as pa
 from trace_engine.core.records import Records
 from trace_engine.events.batch import DAY, Interner, Vocabulary
 from trace_engine.evidence.findings import SHANGHAI_OFFSET
-from trace_engine.graph.multigraph import (
-    FIRST_UNOWNED,
-    TYPE_NAMES,
-    EdgeType,
-    Selection,
-    near,
-    without_echo,
-)
+from trace_engine.graph.multigraph import FIRST_UNOWNED, TYPE_NAMES, EdgeType
+from trace_engine.graph.selection import Selection, near, without_echo
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from trace_engine.core.kernel import kernel
 from trace_engine.core.records import Records
 from trace_engine.events.kinds import KINDS, EventKind, Role
-from trace_engine.graph.multigraph import TYPE_OF_KIND, EdgeType, latest_moment
+from trace_engine.graph.multigraph import TYPE_OF_KIND, EdgeType
+from trace_engine.graph.selection import latest_moment
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]

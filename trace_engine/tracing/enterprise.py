@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trace_engine.core.records import Records
-from trace_engine.graph.multigraph import TYPE_NAMES, Selection, without_echo
+from trace_engine.graph.multigraph import TYPE_NAMES
+from trace_engine.graph.selection import Selection, without_echo
 from trace_engine.graph.trace import Reach, reach
 
 if TYPE_CHECKING:
