@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -213,6 +214,27 @@ def test_wrong_keys_of_one_address_are_soon_not_looked_at(keys: FakeKeys) -> Non
 
 def metrics_page(c: TestClient) -> str:
     return str(c.app.state.metrics.page().decode())  # type: ignore[attr-defined]
+
+
+def test_counting_starts_no_threads_and_forgets_old_counters(
+    keys: FakeKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library would start one for nearly each request."""
+    text = keys.add(Role.READ)
+    with client(guarded(keys, rate_per_key="1000000/second")) as c:
+        c.get("/for/x", headers={"X-API-Key": text})
+        before = threading.active_count()
+        monkeypatch.setattr(
+            threading, "Timer", lambda *_: pytest.fail("a thread is started to forget counters")
+        )
+        for _ in range(50):
+            assert c.get("/for/x", headers={"X-API-Key": text}).status_code == 200
+        assert threading.active_count() <= before + 1
+        storage = c.app.state.limiter._window.storage  # type: ignore[attr-defined]
+        storage.expirations = dict.fromkeys(storage.expirations, 0.0)
+        storage._swept = 0.0
+        c.get("/for/x", headers={"X-API-Key": text})
+        assert len(storage.storage) <= 1
 
 
 def test_each_key_has_its_own_rate(keys: FakeKeys) -> None:

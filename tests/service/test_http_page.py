@@ -66,6 +66,11 @@ def test_every_operation_of_v1_asks_for_a_key_and_documents_its_problems(
                 assert operation["security"], where
 
 
+def test_every_tag_is_described(document: dict[str, Any]) -> None:
+    used = {tag for o in document["paths"].values() for op in o.values() for tag in op["tags"]}
+    assert {tag["name"] for tag in document["tags"]} == used
+
+
 def test_roles_of_the_page_are_roles() -> None:
     roles = set(re.findall(r"\| `(\w+)` \|$", PAGE, re.MULTILINE))
     assert roles == set(Role)

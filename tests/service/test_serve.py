@@ -136,11 +136,13 @@ def test_it_starts_takes_events_stops_and_starts_again_with_them(tmp_path: Path)
         assert service.stop() == 0
 
 
-def test_keys_close_a_running_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_keys_only_they_open_the_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = str(tmp_path / "data")
     assert run(["keys", "add", "--data", data, "--name", "desk", "--role", "read"]) == 0
     key = capsys.readouterr().out.strip()
-    with served("--data", data, "--host", "0.0.0.0") as service:
+    with served("--data", data) as service:
         assert service.call("GET", "/v1/status")[0] == 401
         assert service.call("GET", "/v1/status", Authorization=f"Bearer {key}")[0] == 200
         assert service.call("POST", "/v1/events", [EVENT], **{"X-API-Key": key})[0] == 403

@@ -45,6 +45,20 @@ ROUTES = (
     "stream",
     "webhooks",
 )
+TAGS = (
+    ("events", "Send events, and know what became of them · 上传事件"),
+    ("findings", "What the rules found · 可疑线索"),
+    ("sellers", "Whom to look at first · 企业风险排名"),
+    ("codes", "Where a pack has been · 追溯码全程"),
+    ("graph", "Who trades with whom · 购销网络"),
+    ("sampling plans", "What to sample next · 抽检计划"),
+    ("outcomes", "What inspections found · 检查与抽检结果"),
+    ("stream", "Findings as they are made · 实时线索"),
+    ("webhooks", "Findings sent to an address · 推送订阅"),
+    ("catalogue", "Rules in use, and rows not taken · 检测规则与拒收记录"),
+    ("audit", "Who saw and changed what · 审计日志"),
+    ("operation", "Whether it runs, and how · 运行与监控"),
+)
 DESCRIPTION = """\
 Events of drug traceability in, findings out: which sellers to sample next, and why.
 
@@ -88,6 +102,7 @@ def create_app(
         summary="Finds suspicious drug sellers in traceability scans · 药品追溯可疑销售监测",
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=[{"name": name, "description": about} for name, about in TAGS],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -48,7 +48,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 # name of the status's count, name of the metric, help
 _COUNTS = (
     ("rows", "rows", "Rows received"),
-    ("events", "events", "Events taken by the engine"),
+    ("events", "events", "Events judged"),
     ("duplicates", "duplicates", "Events known already, not counted again"),
     ("rejects", "rejects", "Rows not taken"),
     ("late", "late_events", "Events that came after their day was closed"),

@@ -52,7 +52,7 @@ class Counts(BaseModel):
     """Rows since the service first started with this data folder."""
 
     rows: int = Field(description="received")
-    events: int = Field(description="taken by the engine")
+    events: int = Field(description="judged; others wait for their day")
     duplicates: int = Field(description="known already, not counted again")
     rejects: int = Field(description="not taken")
     late: int = Field(description="came after their day was closed; judged all the same")
