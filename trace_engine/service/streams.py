@@ -377,11 +377,12 @@ class EventStream(Response):
                 if reached > self.after:
                     self.after = reached
                     continue
+                left = max(ends - time.monotonic(), 0.0)
                 try:
-                    left = max(ends - time.monotonic(), 0.0)
                     await asyncio.wait_for(waker.wait(), min(limits.heartbeat, left))
                 except TimeoutError:
-                    if time.monotonic() >= ends:
+                    if left <= limits.heartbeat:
+                        ends = 0.0
                         continue
                     # The id tells how far everything was looked at, also what was not wanted.
                     beat = format_sse_event(comment="heartbeat", id=str(self.after))

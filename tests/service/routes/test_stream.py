@@ -13,7 +13,7 @@ import pytest
 
 from tests.service.routes.answers import problem
 from tests.service.routes.conftest import Api
-from tests.service.routes.serving import listening, serving
+from tests.service.routes.serving import listening, serving, until
 from tests.service.routes.worlds import finding
 from trace_engine.service.streams import StreamLimits, Streams
 
@@ -154,7 +154,7 @@ def test_a_stream_ends_by_saying_why(api: Api, url: str) -> None:
     with listening(url, api.reader) as stream:
         api.client.app.state.stopping.set()  # type: ignore[attr-defined]
         assert [(m.event, m.data["reason"]) for m in stream] == [("bye", "stopping")]
-    assert len(streams) == 0
+    until(lambda: len(streams) == 0)
 
 
 def test_a_number_never_given_is_a_conflict(api: Api) -> None:
