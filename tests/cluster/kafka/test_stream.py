@@ -85,10 +85,10 @@ def _text(value: object) -> str | None:
 
 
 def test_every_form_finds_what_batch_scoring_finds(
-    broker: Broker, market: Market, members: ExitStack, tmp_path: Path
+    broker: Broker, short_market: Market, members: ExitStack, tmp_path: Path
 ) -> None:
     broker.topics(topics_of("forms", 2))
-    parts = [[r for r in market.rows if market.partition(r, 2) == n] for n in (0, 1)]
+    parts = [[r for r in short_market.rows if short_market.partition(r, 2) == n] for n in (0, 1)]
     forms = [
         lambda rows: b"\n".join(map(msgspec.json.encode, rows)),
         msgspec.json.encode,
@@ -107,11 +107,11 @@ def test_every_form_finds_what_batch_scoring_finds(
     broker.write("forms", [*messages[:100], *((value, 0) for value in broken), *messages[100:]])
     close_all(broker, "forms", 2)
     ends = {0: len(parts[0]) + len(broken) + 1, 1: len(messages) - len(parts[0]) + 1}
-    member = start(members, broker, "forms", tmp_path, market.registry)
+    member = start(members, broker, "forms", tmp_path, short_market.registry)
     wait_committed(broker, "forms", ends, member)
     member.wait_for("progress")
     assert member.stop() == 0
-    expected = [market.scored(parts[0], "first"), market.scored(parts[1], "second")]
+    expected = [short_market.scored(parts[0], "first"), short_market.scored(parts[1], "second")]
     same(broker, "forms", *expected)
     rejects = published(broker, "forms", "rejects")
     assert sorted(r["reason"] for r in rejects) == ["bad_arrow", "bad_json", "missing_type"]
@@ -122,24 +122,24 @@ def test_every_form_finds_what_batch_scoring_finds(
     last = member.said("progress")[-1]
     assert {"lag", "committed", "closed_through", "live_codes", "unpublished"} <= last.keys()
 
-    again = start(members, broker, "forms", tmp_path, market.registry, "again")
+    again = start(members, broker, "forms", tmp_path, short_market.registry, "again")
     again.wait_for("partition running")
     assert again.stop() == 0
     same(broker, "forms", *expected)
 
 
 def test_members_and_broker_killed_at_any_moment(
-    broker: Broker, market: Market, members: ExitStack, tmp_path: Path
+    broker: Broker, short_market: Market, members: ExitStack, tmp_path: Path
 ) -> None:
     """What a member killed with SIGKILL had in hand is neither lost nor published twice."""
     broker.topics(topics_of("killed"))
-    messages = market.messages()
+    messages = short_market.messages()
     written = threading.Event()
 
     def write() -> None:
         """Write slowly, in order, through every outage."""
-        for at in range(0, len(messages), 100):
-            broker.write("killed", messages[at : at + 100], **{"max.in.flight": 1, "acks": "all"})
+        for at in range(0, len(messages), 50):
+            broker.write("killed", messages[at : at + 50], **{"max.in.flight": 1, "acks": "all"})
             time.sleep(0.1)
         close_all(broker, "killed")
         written.set()
@@ -148,7 +148,9 @@ def test_members_and_broker_killed_at_any_moment(
     writer.start()
     moments = random.Random(5)
     for number in range(KILLS):
-        member = start(members, broker, "killed", tmp_path, market.registry, f"killed-{number}")
+        member = start(
+            members, broker, "killed", tmp_path, short_market.registry, f"killed-{number}"
+        )
         member.wait_for("partition running")
         time.sleep(moments.uniform(0.2, 2.0))
         if number % 2 == 1:
@@ -157,15 +159,15 @@ def test_members_and_broker_killed_at_any_moment(
             broker.start()
             time.sleep(moments.uniform(0.1, 1.0))
         member.kill()
-    last = start(members, broker, "killed", tmp_path, market.registry, "last")
+    last = start(members, broker, "killed", tmp_path, short_market.registry, "last")
     last.wait_for("partition running")
     broker.kill()
     broker.start()
-    wait_until(written.is_set, 30, last)
+    wait_until(written.is_set, 60, last)
     # Messages that were acknowledged to nobody when the broker was killed may stand there twice.
-    wait_until(lambda: "closed_through" in str(last.lines()) and caught_up(last), 30, last)
+    wait_until(lambda: "closed_through" in str(last.lines()) and caught_up(last), 60, last)
     assert last.stop() == 0
-    same(broker, "killed", market.findings)
+    same(broker, "killed", short_market.findings)
 
 
 def caught_up(member: Member) -> bool:
@@ -175,34 +177,36 @@ def caught_up(member: Member) -> bool:
 
 
 def test_partitions_move_with_their_state(
-    broker: Broker, market: Market, members: ExitStack, tmp_path: Path
+    broker: Broker, short_market: Market, members: ExitStack, tmp_path: Path
 ) -> None:
     broker.topics(topics_of("moved", 2))
-    messages = market.messages(2)
-    broker.write("moved", messages[:1500])
-    first = start(members, broker, "moved", tmp_path, market.registry, "first")
-    halves = {n: sum(p == n for _, p in messages[:1500]) for n in (0, 1)}
+    messages = short_market.messages(2)
+    broker.write("moved", messages[:700])
+    first = start(members, broker, "moved", tmp_path, short_market.registry, "first")
+    halves = {n: sum(p == n for _, p in messages[:700]) for n in (0, 1)}
     wait_committed(broker, "moved", halves, first)
-    second = start(members, broker, "moved", tmp_path, market.registry, "second")
+    second = start(members, broker, "moved", tmp_path, short_market.registry, "second")
     second.wait_for("partition running")
     assert first.said("partitions revoked")
     taken = second.said("partition running")[0]
     assert taken["offset"] == halves[taken["partition"]], "read again what another had taken"
 
-    broker.write("moved", messages[1500:3000])
+    broker.write("moved", messages[700:1400])
     second.signal(signal.SIGSTOP)  # asleep in the middle: its partition goes, its lock stays
     wait_until(
         lambda: any(line.get("phase") == "waiting for the lock" for line in first.lines()),
-        20,
+        60,
         first,
     )
     second.signal(signal.SIGCONT)
     second.wait_for("partitions lost")
-    broker.write("moved", messages[3000:])
+    broker.write("moved", messages[1400:])
     close_all(broker, "moved", 2)
     ends = {n: sum(p == n for _, p in messages) + 1 for n in (0, 1)}
     wait_committed(broker, "moved", ends, first)
     assert second.stop() == 0
     assert first.stop() == 0
-    parts = [[r for r in market.rows if market.partition(r, 2) == n] for n in (0, 1)]
-    same(broker, "moved", market.scored(parts[0], "even"), market.scored(parts[1], "odd"))
+    parts = [[r for r in short_market.rows if short_market.partition(r, 2) == n] for n in (0, 1)]
+    same(
+        broker, "moved", short_market.scored(parts[0], "even"), short_market.scored(parts[1], "odd")
+    )

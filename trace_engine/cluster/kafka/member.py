@@ -80,6 +80,8 @@ class StreamMember:
 
     def run(self) -> None:
         """Read until :meth:`stop`. Raises :class:`StreamError` or what a worker failed with."""
+        from confluent_kafka import KafkaException
+
         self._consumer = self._connect()
         self._tools = Tools(
             self.settings,
@@ -104,6 +106,8 @@ class StreamMember:
             )
             while not self._stopping.is_set():
                 self._step()
+        except KafkaException as error:
+            self._fail(None, StreamError(self.settings.masked(str(error.args[0]))))
         finally:
             self._end()
         if self._failure is not None:

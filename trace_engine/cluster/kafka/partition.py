@@ -112,7 +112,8 @@ class PartitionWorker:
         self._answered.set()
 
     def _gone(self) -> bool:
-        return self._lost.is_set()
+        # Whoever is to end before it has begun has nothing to save, and waits for no broker.
+        return self._lost.is_set() or (self._ending.is_set() and self.feed is None)
 
     # ---- life ----------------------------------------------------------------------------------
 
