@@ -113,7 +113,8 @@ class Market:
             "batch_no": strings("L", digits((lot % 10**8).astype(np.uint64), 8)),
             "unit_price": pa.array(price / 100),
             "bill_code": strings("B", digits(bill, 17)),
-            "buyer_id": strings("h", digits(buyer, 8), sold),
+            # Longer than the number of a passport, which would be hashed.
+            "buyer_id": strings("h", digits(buyer, 12), sold),
         }
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 

@@ -79,8 +79,13 @@ def world(http: TestClient) -> None:
         for n in range(5)
         for k in range(3)
     ]  # fmt: skip
-    assert http.post("/v1/events?batch_id=B-1", json=[*sales, {"code": "1"}]).status_code == 200
-    assert http.post("/v1/watermark", json={"close_through": "2026-03-01"}).status_code == 200
+    assert (
+        http.post("/v1/events?wait=30&batch_id=B-1", json=[*sales, {"code": "1"}]).status_code
+        == 200
+    )
+    assert (
+        http.post("/v1/watermark?wait=30", json={"close_through": "2026-03-01"}).status_code == 200
+    )
     assert http.get("/v1/sellers").status_code == 200
 
 

@@ -26,7 +26,9 @@ _VERSION, _ROWS_IN, _REGIONS, _PATH = b"version", b"rows_in", b"unknown_regions"
 _LAST_DAY = b"last_day"  # of its events, days since 1970-01-01; not there without events
 _PACKED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _AS_IS = pa.ipc.IpcWriteOptions(use_threads=False)
-_WORTH_PACKING = 1 << 14  # bytes; below, packing costs more than the pages it saves
+# Packing costs half a microsecond an event, several times what writing the bytes it saves does. It
+# is for what would be too large for one record, and for rejects, which repeat themselves.
+_LARGE_EVENTS, _LARGE_REJECTS = 8 << 20, 1 << 14  # bytes
 
 
 class PayloadError(Exception):
@@ -138,12 +140,12 @@ def _write(
     if len(encoded.batch):
         meta[_LAST_DAY] = b"%d" % (int(encoded.batch.time.max()) // DAY)
     batch = batch.replace_schema_metadata(meta)
-    options = _PACKED if batch.nbytes >= _WORTH_PACKING else _AS_IS
+    options = _PACKED if batch.nbytes >= _LARGE_EVENTS else _AS_IS
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     rejects = encoded.rejects.combine_chunks()
-    options = _PACKED if rejects.nbytes >= _WORTH_PACKING else _AS_IS
+    options = _PACKED if rejects.nbytes >= _LARGE_REJECTS else _AS_IS
     with pa.ipc.new_stream(sink, REJECTS, options=options) as writer:
         writer.write_table(rejects)
     return bytes(sink.getvalue().to_pybytes())

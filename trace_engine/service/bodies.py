@@ -15,6 +15,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -63,7 +64,7 @@ class Admitted:
     payload: bytes
     ignored: tuple[str, ...]
     batch_id: str | None  # as the body states it
-    digest: str  # keyed, of the unpacked body
+    digest: str | None  # keyed, of the unpacked body; only where an id of the batch is stated
 
     @property
     def rows(self) -> int:
@@ -216,15 +217,23 @@ class Door:
         workers = threads or min(4, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="door")
 
-    async def take(self, body: bytes, media: Media, charset: str, encoding: str) -> Admitted:
+    async def take(
+        self, body: bytes, media: Media, charset: str, encoding: str, *, named: bool
+    ) -> Admitted:
         """Read a body; raises :class:`Problem`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self.read, body, media, charset, encoding)
+        read = partial(self.read, body, media, charset, encoding, named=named)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, read)
 
     def read(
-        self, body: bytes, media: Media, charset: str = "", encoding: str = "identity"
+        self,
+        body: bytes,
+        media: Media,
+        charset: str = "",
+        encoding: str = "identity",
+        *,
+        named: bool = True,
     ) -> Admitted:
-        """Read a body in this thread; raises :class:`Problem`."""
+        """Read a body in this thread; raises :class:`Problem`. ``named``: its batch has an id."""
         if not body:
             raise _empty()
         body = unpack(body, encoding, self._limits.most_bytes)
@@ -242,7 +251,9 @@ class Door:
         if len(payload) > MOST_PAYLOAD_BYTES:
             raise _too_large(MOST_PAYLOAD_BYTES)
         # Keyed, so that a body of one row cannot be guessed from what is kept of it.
-        digest = self.encoder.pseudonyms.of(hashlib.sha256(body).hexdigest())
+        digest = None
+        if named or batch_id is not None:
+            digest = self.encoder.pseudonyms.of(hashlib.sha256(body).hexdigest())
         return Admitted(encoded, payload, ignored, batch_id, digest)
 
     def _rows(

@@ -65,7 +65,7 @@ def test_an_answer_says_where_the_events_are_and_what_was_wrong(
     host: EngineHost, http: TestClient
 ) -> None:
     body = [event(1), event(2, code=None), event(3, buyer_id=CARD, shelf="A"), 7]
-    answer = http.post("/v1/events", json=body).json()
+    answer = http.post("/v1/events?wait=30", json=body).json()
     assert answer["rows"] == 4
     assert (answer["accepted"], answer["rejected"]) == (2, 2)
     told = [(r["row"], r["column"], r["reason"]) for r in answer["rejects"]]
@@ -139,7 +139,7 @@ def test_a_batch_is_counted_once_by_its_id(host: EngineHost, http: TestClient) -
 
 def test_a_batch_can_be_looked_up(host: EngineHost, http: TestClient) -> None:
     day = {"event_time": "2026-03-05 08:00:00"}
-    sent = http.post("/v1/events?batch_id=L-1", json=[event(30, **day)]).json()
+    sent = http.post("/v1/events?wait=30&batch_id=L-1", json=[event(30, **day)]).json()
     known = http.get("/v1/batches/L-1").json()
     assert (known["offset"], known["rows"], known["state"]) == (sent["offset"], 1, "taken")
     closed = http.post("/v1/watermark?wait=30", json={"close_through": "2026-03-05"}).json()
@@ -150,13 +150,13 @@ def test_a_batch_can_be_looked_up(host: EngineHost, http: TestClient) -> None:
     left = http.get("/v1/batches/L-1").json()
     assert (left["rows"], left["state"]) == (None, "taken")
     assert http.get("/v1/batches/nobody").status_code == 404
-    late = http.post("/v1/events", json=[event(31)]).json()
+    late = http.post("/v1/events?wait=30", json=[event(31)]).json()
     assert late["late"] == 1
 
 
 def test_days_that_nobody_has_seen_are_not_closed(host: EngineHost, http: TestClient) -> None:
     before = host.journal.last_offset
-    answer = http.post("/v1/watermark", json={"close_through": "2099-01-01"})
+    answer = http.post("/v1/watermark?wait=30", json={"close_through": "2099-01-01"})
     assert (answer.status_code, host.journal.last_offset) == (422, before)
 
 
@@ -175,7 +175,7 @@ def test_roles(host: EngineHost) -> None:
         assert asked("POST", "/v1/events", ingest, json=[EVENT]) == 200
         assert asked("POST", "/v1/events", read, json=[EVENT]) == 403
         assert asked("POST", "/v1/watermark", ingest, json=order) == 403
-        assert asked("POST", "/v1/watermark", admin, json=order) == 200
+        assert asked("POST", "/v1/watermark?wait=30", admin, json=order) == 200
         assert asked("GET", "/v1/batches/B-1", read) in (200, 404)
 
 

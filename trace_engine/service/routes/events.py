@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from starlette.concurrency import run_in_threadpool
 
 from trace_engine.service.access import Caller, Role, require
-from trace_engine.service.bodies import Admitted, Door, encoding_of, media_of
+from trace_engine.service.bodies import Admitted, Door, Media, encoding_of, media_of
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.problems import Problem
 from trace_engine.service.routes import _answers, _event_shapes
@@ -116,7 +116,9 @@ async def send_events(
     media, charset = media_of(request.headers.get("content-type"))
     encoding = encoding_of(request.headers.get("content-encoding"))
     stated = _agreed(batch_id, _key_of(idempotency_key), "header.Idempotency-Key")
-    admitted = await _read(request, door_of(request), media, charset, encoding)
+    admitted = await _read(
+        request, door_of(request), media, charset, encoding, named=stated is not None
+    )
     stated = _agreed(stated, admitted.batch_id, "body.batch_id")
     _check(stated, door_of(request))
     host = host_of(request)
@@ -138,7 +140,9 @@ async def send_events(
     )
 
 
-async def _read(request: Request, door: Door, media: Any, charset: str, encoding: str) -> Admitted:
+async def _read(
+    request: Request, door: Door, media: Media, charset: str, encoding: str, *, named: bool
+) -> Admitted:
     """Return what the body holds; its memory is reserved before it is read."""
     length = request.headers.get("content-length", "")
     reserved = int(length) if length.isdigit() else 0
@@ -154,7 +158,7 @@ async def _read(request: Request, door: Door, media: Any, charset: str, encoding
             parts.append(part)
         body = b"".join(parts)
         parts.clear()
-        return await door.take(body, media, charset, encoding)
+        return await door.take(body, media, charset, encoding, named=named)
     finally:
         door.room.give(reserved)
 
