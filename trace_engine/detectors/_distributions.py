@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from trace_engine.detectors.flow_shift import FlowShiftParameters
-
 
 Int64 = npt.NDArray[np.int64]
 
@@ -67,7 +63,7 @@ class Comparison(NamedTuple):
     shifted: bool
 
 
-def compare(now: Side, before: Side, p: FlowShiftParameters) -> Comparison | None:
+def compare(now: Side, before: Side, *, divergence: float, max_chance: float) -> Comparison | None:
     """Compare a month with the months before; None where no drug is common to both."""
     common = np.intersect1d(now.drug, before.drug)
     chosen, chosen_before = np.isin(now.drug, common), np.isin(before.drug, common)
@@ -83,8 +79,8 @@ def compare(now: Side, before: Side, p: FlowShiftParameters) -> Comparison | Non
     js = _jensen_shannon(a, b)
     shifted = (
         freedom > 0
-        and js - freedom * unit >= p.divergence
-        and js >= chi_square_quantile(1 - p.max_chance, freedom) * unit
+        and js - freedom * unit >= divergence
+        and js >= chi_square_quantile(1 - max_chance, freedom) * unit
     )
     return Comparison(chosen, chosen_before, (n, m), a - b, (a, b), js, shifted)
 

@@ -4,18 +4,48 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from trace_engine.core.windows import RecentRows
+from trace_engine.detectors.base import Parameters
 from trace_engine.events.batch import DAY
 
-if TYPE_CHECKING:
-    from trace_engine.detectors.split_purchase import SplitPurchaseParameters
-
-
 LINKS = ("contact", "address", "buyer_device")
+
+
+class SplitPurchaseParameters(Parameters, frozen=True, kw_only=True):
+    """Thresholds of ``split_purchase``; the limits are the policy's quotas."""
+
+    orders: Annotated[
+        int,
+        msgspec.Meta(
+            ge=2,
+            le=100,
+            description="Fewest purchases that are linked",
+            extra_json_schema={"unit": "purchases", "zh": "关联订单数下限"},
+        ),
+    ] = 3
+    household: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=1000,
+            description="Buyers under one address, telephone or device that may be one household",
+            extra_json_schema={"unit": "buyers", "zh": "视为同一家庭的购买人数上限"},
+        ),
+    ] = 3
+    reference_days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=366,
+            description="How far back purchases of other drugs show who shares an address",
+            extra_json_schema={"unit": "days", "zh": "识别集体地址的参照天数"},
+        ),
+    ] = 30
 
 
 class LinkedRows(RecentRows):

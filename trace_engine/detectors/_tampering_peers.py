@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -16,14 +17,11 @@ from trace_engine.detectors._scanning import (
     taken,
 )
 from trace_engine.detectors.base import (
+    Parameters,
     Rows,
     State,
 )
 from trace_engine.registry.types import MEDICAL_TYPES, RETAIL_TYPES
-
-if TYPE_CHECKING:
-    from trace_engine.detectors.record_tampering import RecordTamperingParameters
-
 
 Int64 = npt.NDArray[np.int64]
 
@@ -49,6 +47,83 @@ _DTYPES: dict[str, Any] = {
     "sort": np.int8,
     "act": np.uint64,
 }
+
+
+class RecordTamperingParameters(Parameters, frozen=True, kw_only=True):
+    """Thresholds of ``record_tampering``."""
+
+    sigma: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0.0,
+            le=100.0,
+            description="Standard deviations above the mean of peers",
+            extra_json_schema={"unit": "sigma", "zh": "高于同类均值的标准差倍数"},
+        ),
+    ] = 3.0
+    days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=366,
+            description="Days over which acts are counted",
+            extra_json_schema={"unit": "days", "zh": "统计天数"},
+        ),
+    ] = 30
+    chance: Annotated[
+        float,
+        msgspec.Meta(
+            gt=0.0,
+            le=1.0,
+            description="Highest probability that chance alone gives so many acts",
+            extra_json_schema={"unit": "probability", "zh": "行为次数纯属偶然的最大概率"},
+        ),
+    ] = 1e-9
+    minimum_acts: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=10_000,
+            description="Fewer acts than this may be chance",
+            extra_json_schema={"unit": "acts", "zh": "最少行为次数"},
+        ),
+    ] = 5
+    minimum_events: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=1_000_000,
+            description="A peer with fewer events says little",
+            extra_json_schema={"unit": "events", "zh": "同类企业最少事件数"},
+        ),
+    ] = 30
+    minimum_peers: Annotated[
+        int,
+        msgspec.Meta(
+            ge=2,
+            le=100_000,
+            description="Fewest peers that make a yardstick",
+            extra_json_schema={"unit": "enterprises", "zh": "最少同类企业数"},
+        ),
+    ] = 8
+    backdate_days: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=366,
+            description="An upload later than this is back-dated",
+            extra_json_schema={"unit": "days", "zh": "晚于业务日期该天数上传视为倒填"},
+        ),
+    ] = 7
+    correction_hours: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=8760,
+            description="A void this soon after what it voids is a correction",
+            extra_json_schema={"unit": "hours", "zh": "该小时数内冲红视为正常更正"},
+        ),
+    ] = 24
 
 
 def counted_of(state: State) -> LastDays:

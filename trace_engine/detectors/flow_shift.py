@@ -338,7 +338,7 @@ def _judge(
     found: list[Any],
 ) -> None:
     """Compare one giver's month; ``mine``: its rows by (time, event_key), the rows of ``now``."""
-    result = compare(now, before, p)
+    result = compare(now, before, divergence=p.divergence, max_chance=p.max_chance)
     if result is None or not result.shifted or min(result.sizes) < p.volume:
         return
     grown = result.now & (result.gain[now.province] > 0)
@@ -350,7 +350,12 @@ def _judge(
         if not asked:
             continue
         most = most_marked(mark[grown])
-        rest = compare(now.of(mark != most), before.of(mark_before != most), p)
+        rest = compare(
+            now.of(mark != most),
+            before.of(mark_before != most),
+            divergence=p.divergence,
+            max_chance=p.max_chance,
+        )
         if rest is None or not rest.shifted:
             return
     province = int(np.argmax(result.gain))

@@ -39,13 +39,18 @@ no counterparty. Severity 0.5, and 0.15 for each signal more than ``signals``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.detectors._proxy_signs import Int64, fired_of, judge_day, links_of
+from trace_engine.detectors._proxy_signs import (
+    Int64,
+    ProxyScanningParameters,
+    fired_of,
+    judge_day,
+    links_of,
+)
 from trace_engine.detectors._scanning import (
     HANDLED,
     days_in,
@@ -87,110 +92,6 @@ _SIGNALS_ZH = np.array(
 _SIGNALS_EN = np.array(
     [", ".join(n for b, n in enumerate(_NAMES_EN) if mask >> b & 1) for mask in range(32)]
 )
-
-
-class ProxyScanningParameters(Parameters, frozen=True, kw_only=True):
-    """Thresholds of :class:`ProxyScanning`."""
-
-    signals: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=5,
-            description="Signals that must come together",
-            extra_json_schema={"unit": "signals", "zh": "至少同时具备的特征数"},
-        ),
-    ] = 2
-    enterprises: Annotated[
-        int,
-        msgspec.Meta(
-            ge=2,
-            le=1000,
-            description="Unrelated enterprises that share one device or operator",
-            extra_json_schema={"unit": "enterprises", "zh": "同一设备或操作员服务的互不关联单位数"},
-        ),
-    ] = 3
-    most_enterprises: Annotated[
-        int,
-        msgspec.Meta(
-            ge=2,
-            le=100_000,
-            description="An id at more enterprises than this is a common word, not an id",
-            extra_json_schema={"unit": "enterprises", "zh": "超过该单位数的编号视为通用写法，不判"},
-        ),
-    ] = 30
-    days: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=366,
-            description="Days over which sharing is counted",
-            extra_json_schema={"unit": "days", "zh": "共用统计天数"},
-        ),
-    ] = 30
-    codes_per_second: Annotated[
-        float,
-        msgspec.Meta(
-            gt=0.0,
-            le=1000.0,
-            description="Single packs a second that no hand scans",
-            extra_json_schema={"unit": "codes/s", "zh": "单件扫码速率上限"},
-        ),
-    ] = 5.0
-    run_codes: Annotated[
-        int,
-        msgspec.Meta(
-            ge=3,
-            le=10_000,
-            description="Scans in a row that make a rate or a rhythm",
-            extra_json_schema={"unit": "codes", "zh": "判断速率和间隔所需的连续扫码数"},
-        ),
-    ] = 20
-    variation: Annotated[
-        float,
-        msgspec.Meta(
-            gt=0.0,
-            le=1.0,
-            description="Intervals that vary less than this are a machine's",
-            extra_json_schema={"unit": "ratio", "zh": "扫码间隔变异系数下限"},
-        ),
-    ] = 0.1
-    pause_seconds: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=86_400,
-            description="A longer pause ends a stretch of scanning",
-            extra_json_schema={"unit": "seconds", "zh": "超过该间隔视为另一段扫码"},
-        ),
-    ] = 60
-    same_time_codes: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=10_000,
-            description="Most codes that may bear one scan time",
-            extra_json_schema={"unit": "codes", "zh": "同一扫码时刻的最多码数"},
-        ),
-    ] = 10
-    quick_seconds: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=86_400,
-            description="Receipt and sale of a code nearer than this are one act",
-            extra_json_schema={"unit": "seconds", "zh": "同码入库与零售最短间隔"},
-        ),
-    ] = 60
-    quick_codes: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=10_000,
-            description="Codes received and sold at once that make a signal",
-            extra_json_schema={"unit": "codes", "zh": "入库即售达到该码数才算特征"},
-        ),
-    ] = 3
 
 
 class ProxyScanning(KeyedDetector[ProxyScanningParameters]):

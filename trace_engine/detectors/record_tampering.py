@@ -35,9 +35,8 @@ latest others of the window are related (at most 16). Subject X; no counterparty
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -51,6 +50,7 @@ from trace_engine.detectors._scanning import (
 from trace_engine.detectors._tampering_peers import (
     BILL,
     RECORDED,
+    RecordTamperingParameters,
     acted_of,
     counted_of,
     fired_of,
@@ -73,83 +73,6 @@ from trace_engine.events.kinds import EventKind, Role
 Int64 = npt.NDArray[np.int64]
 
 _DAY, _MISSING_TIME = np.int64(DAY), np.int64(MISSING_TIME)
-
-
-class RecordTamperingParameters(Parameters, frozen=True, kw_only=True):
-    """Thresholds of :class:`RecordTampering`."""
-
-    sigma: Annotated[
-        float,
-        msgspec.Meta(
-            ge=0.0,
-            le=100.0,
-            description="Standard deviations above the mean of peers",
-            extra_json_schema={"unit": "sigma", "zh": "高于同类均值的标准差倍数"},
-        ),
-    ] = 3.0
-    days: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=366,
-            description="Days over which acts are counted",
-            extra_json_schema={"unit": "days", "zh": "统计天数"},
-        ),
-    ] = 30
-    chance: Annotated[
-        float,
-        msgspec.Meta(
-            gt=0.0,
-            le=1.0,
-            description="Highest probability that chance alone gives so many acts",
-            extra_json_schema={"unit": "probability", "zh": "行为次数纯属偶然的最大概率"},
-        ),
-    ] = 1e-9
-    minimum_acts: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=10_000,
-            description="Fewer acts than this may be chance",
-            extra_json_schema={"unit": "acts", "zh": "最少行为次数"},
-        ),
-    ] = 5
-    minimum_events: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=1_000_000,
-            description="A peer with fewer events says little",
-            extra_json_schema={"unit": "events", "zh": "同类企业最少事件数"},
-        ),
-    ] = 30
-    minimum_peers: Annotated[
-        int,
-        msgspec.Meta(
-            ge=2,
-            le=100_000,
-            description="Fewest peers that make a yardstick",
-            extra_json_schema={"unit": "enterprises", "zh": "最少同类企业数"},
-        ),
-    ] = 8
-    backdate_days: Annotated[
-        int,
-        msgspec.Meta(
-            ge=0,
-            le=366,
-            description="An upload later than this is back-dated",
-            extra_json_schema={"unit": "days", "zh": "晚于业务日期该天数上传视为倒填"},
-        ),
-    ] = 7
-    correction_hours: Annotated[
-        int,
-        msgspec.Meta(
-            ge=0,
-            le=8760,
-            description="A void this soon after what it voids is a correction",
-            extra_json_schema={"unit": "hours", "zh": "该小时数内冲红视为正常更正"},
-        ),
-    ] = 24
 
 
 class RecordTampering(KeyedDetector[RecordTamperingParameters]):

@@ -32,9 +32,8 @@ latest first). Severity = 0.5 + 0.1 × height, at most 0.9. Subject: the seller 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -43,6 +42,7 @@ from trace_engine.detectors._linked_sales import (
     LINKS,
     LinkedRows,
     Sale,
+    SplitPurchaseParameters,
     groups_of,
     judge_group,
     may_count,
@@ -73,38 +73,6 @@ from trace_engine.policy.values import Quota
 USE = 3  # a row that tells of one buyer and one contact, address or device (see _quota for others)
 
 Uint64 = npt.NDArray[np.uint64]
-
-
-class SplitPurchaseParameters(Parameters, frozen=True, kw_only=True):
-    """Thresholds of :class:`SplitPurchase`; the limits are the policy's quotas."""
-
-    orders: Annotated[
-        int,
-        msgspec.Meta(
-            ge=2,
-            le=100,
-            description="Fewest purchases that are linked",
-            extra_json_schema={"unit": "purchases", "zh": "关联订单数下限"},
-        ),
-    ] = 3
-    household: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=1000,
-            description="Buyers under one address, telephone or device that may be one household",
-            extra_json_schema={"unit": "buyers", "zh": "视为同一家庭的购买人数上限"},
-        ),
-    ] = 3
-    reference_days: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=366,
-            description="How far back purchases of other drugs show who shares an address",
-            extra_json_schema={"unit": "days", "zh": "识别集体地址的参照天数"},
-        ),
-    ] = 30
 
 
 class SplitPurchase(KeyedDetector[SplitPurchaseParameters]):
