@@ -20,6 +20,7 @@ from trace_engine.simulate import simulate
 from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.findings_table import FindingFilters
 from trace_engine.tracing import Tracer
+from trace_engine.tracing.live import find_code
 
 EVENTS = 6000
 
@@ -42,9 +43,14 @@ def expected(market: Path) -> Result:
     return score(str(market / "events"), registry=str(market / "registry"))
 
 
-def open_host(data: Path, market: Path) -> EngineHost:
+def open_host(data: Path, market: Path, close_after_days: int = 180) -> EngineHost:
     host = EngineHost.open(
-        ServiceSettings(data=data, registry=market / "registry", future_days=9999)
+        ServiceSettings(
+            data=data,
+            registry=market / "registry",
+            future_days=9999,
+            close_after_days=close_after_days,
+        )
     )
     host.start()
     return host
@@ -113,6 +119,33 @@ def test_restarts_change_nothing(
     assert stored(host).equals(by_id(expected.findings))
     assert host.status().counts["rows"] == events.num_rows
     host.close()
+
+
+def test_codes_long_closed_leave_memory_and_change_nothing(
+    tmp_path: Path, market: Path, events: pa.Table, expected: Result
+) -> None:
+    host = open_host(tmp_path, market, close_after_days=1)
+    last, away = 0, 0
+    for number, piece in enumerate(pieces(events, 400)):
+        last = send(host, piece)
+        if number % 6 == 5:
+            assert host.wait_taken(last, 60) is not None
+            away = max(away, len(host.stores.archive))
+            host.close()
+            host = open_host(tmp_path, market, close_after_days=1)
+    finished(host, last)
+    assert away > 0
+    assert stored(host).equals(by_id(expected.findings))
+    archived = [c for c in events["code"].to_pylist() if is_away(host, c)]
+    told = host.code_path(archived[0])
+    assert told is not None
+    assert told["judged"] > 0
+    host.close()
+
+
+def is_away(host: EngineHost, code: str) -> bool:
+    found = find_code(host.engine, code)
+    return found is not None and host.stores.archive.line_of(found[1]) is not None
 
 
 def test_a_lost_checkpoint_is_made_up_for_by_the_journal(

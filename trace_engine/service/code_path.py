@@ -100,10 +100,13 @@ class CodeReader:
                 return self._trace(identity, key)
         for _ in range(TRIES):
             try:
-                return self._trace(identity, key)
+                told = self._trace(identity, key)
             except (IndexError, KeyError):
                 # The table grew, or the event was judged a moment ago and is not in the log yet.
                 continue
+            if told is not None or not engine.shards.archive:
+                return told
+            break  # it may be on its way to the archive, or back
         with self.turns:
             return self._trace(identity, key)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from trace_engine.cluster.loop import Pace, ShardLoop
 from trace_engine.cluster.shard import Closed, Shard
@@ -161,6 +162,8 @@ class EngineHost:
                 keep_hits=False,
                 hits_at_once=0,
                 hash_key=stores.hash_key,
+                close_after_days=settings.close_after_days,
+                archive=stores.archive,
                 vocabulary=None if checkpoint is None else read_vocabulary(checkpoint.folder),
             )
             engine.files = ["journal"]
@@ -227,7 +230,10 @@ class EngineHost:
         self._outcomes.found(offset, closed.findings["finding_id"].to_pylist())
         if numbers:
             for listener in list(self._listeners):
-                listener(numbers)
+                try:
+                    listener(numbers)
+                except Exception:  # what was found is stored; who listens must not stop the loop
+                    _logger.exception("a listener failed")
 
     def took(self, offset: int, late: int) -> None:
         """Answer those who wait for a record (see ``cluster.loop.Sink``)."""
@@ -395,11 +401,14 @@ class EngineHost:
                 _logger.exception("the ranking could not be renewed")
 
     def plan(self, budget: int, seed: int = 0, as_of: dt.date | None = None) -> pa.Table:
-        """Return a sampling plan of what is known now (see :func:`trace_engine.sampling.plan`)."""
+        """Return a sampling plan of what is known now (see :func:`trace_engine.sampling.plan`).
+
+        ``as_of`` is by default the day of the last event judged.
+        """
         from trace_engine.sampling import plan
 
         ranking = self.refresh_ranking()
-        last = self.shard.closed_through
+        last = pc.max(ranking.table["last_time"]).as_py()
         return plan(
             ranking.table,
             self.findings.table(FindingFilters(family=str(Family.SUSPECTED_VIOLATION))),
@@ -407,7 +416,7 @@ class EngineHost:
             self.policy,
             budget=budget,
             seed=seed,
-            as_of=as_of or _date(last) or _EPOCH,
+            as_of=as_of or (_EPOCH if last is None else last.date()),
         )
 
     def _inspected(self) -> InspectedRegistry:

@@ -79,6 +79,12 @@ class ServiceSettings(BaseSettings):
     future_days: int | None = Field(
         1, ge=0, description="an event further ahead of its receipt than this closes no day"
     )
+    close_after_days: int = Field(
+        180,
+        ge=1,
+        le=36_500,
+        description="codes sold or destroyed leave memory after their last event",
+    )
     threads: int = Field(
         default_factory=_processors, ge=1, le=1024, description="of the engine, when days close"
     )

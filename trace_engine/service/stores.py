@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trace_engine.core.archive import Archive
 from trace_engine.events.privacy import KEY_VARIABLE
+from trace_engine.store.archive import FolderUnits
 from trace_engine.store.checkpoint import CheckpointError, other_reference
 from trace_engine.store.checkpoints import Checkpoint, CheckpointFolder
 from trace_engine.store.database import Database
 from trace_engine.store.eventlog import FolderLog
 from trace_engine.store.findings_table import FindingStore
 from trace_engine.store.journal import Journal
+from trace_engine.store.migrate import StoreError
 from trace_engine.store.outcomes import OutcomeStore
 from trace_engine.store.rejects import RejectStore
 
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-JOURNAL, LOG, CHECKPOINTS, HASH_KEY = "journal.sqlite3", "log", "checkpoints", "hash.key"
+JOURNAL, HASH_KEY = "journal.sqlite3", "hash.key"
+LOG, CHECKPOINTS, ARCHIVE = "log", "checkpoints", "archive"
 KEY_BYTES = 32
 
 
@@ -41,6 +45,7 @@ class Stores:
     outcomes: OutcomeStore
     checkpoints: CheckpointFolder
     log: FolderLog
+    archive: Archive
     hash_key: bytes
     checkpoint_time: float | None = None
     _forget: int = 0  # offset of the checkpoint before the last one
@@ -73,6 +78,7 @@ class Stores:
                 OutcomeStore(database),
                 CheckpointFolder(data / CHECKPOINTS),
                 FolderLog(data / LOG, lasting=True),
+                Archive(FolderUnits(data / ARCHIVE)),
                 hash_key(settings),
             )
         except BaseException:
@@ -146,7 +152,8 @@ def hash_key(settings: ServiceSettings) -> bytes:
     """Return the key that hashes personal numbers; make one where none was ever given.
 
     In order: the file of the settings, the environment, a file in the data folder that only its
-    owner can read. It must stay the same for as long as pseudonyms are to be compared.
+    owner can read. It must stay the same for as long as pseudonyms are to be compared. Raises
+    ``StoreError`` if it cannot be read or is too short.
     """
     given = settings.hash_key_file
     if given is None and os.environ.get(KEY_VARIABLE):
@@ -158,7 +165,10 @@ def hash_key(settings: ServiceSettings) -> bytes:
             out.write(secrets.token_hex(KEY_BYTES) + "\n")
             out.flush()
             os.fsync(out.fileno())
-    key = path.read_text("ascii").strip().encode()
+    try:
+        key = path.read_text("ascii").strip().encode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read as a key: {error}") from error
     if len(key) < KEY_BYTES:
-        raise ValueError(f"{path}: a key of at least {KEY_BYTES} characters is needed")
+        raise StoreError(f"{path}: a key of at least {KEY_BYTES} characters is needed")
     return key

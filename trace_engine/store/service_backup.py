@@ -14,7 +14,7 @@ from trace_engine.store.checkpoints import CheckpointFolder
 from trace_engine.store.migrate import StoreError
 
 JOURNAL, DATABASE = "journal.sqlite3", "trace-engine.sqlite3"
-LOG, CHECKPOINTS = "log", "checkpoints"
+LOG, CHECKPOINTS, ARCHIVE = "log", "checkpoints", "archive"
 TRIES = 5
 
 
@@ -30,9 +30,10 @@ class BackedUp:
 def backup_service(data: Path, target: Path) -> BackedUp:
     """Copy the data folder of a service to the new folder ``target``.
 
-    The order makes it hold together (``docs/store.md``): the last checkpoint and the log, the
-    database if it lies in the folder, the journal. A service that saves its state meanwhile makes
-    the copy begin anew, ``TRIES`` times at most. The key that hashes personal numbers is left out.
+    The order makes it hold together (``docs/store.md``): the last checkpoint, the log and the
+    archive, the database if it lies in the folder, the journal. A service that saves its state
+    meanwhile makes the copy begin anew, ``TRIES`` times at most. The key that hashes personal
+    numbers is left out.
 
     Raises
     ------
@@ -67,6 +68,7 @@ def backup_service(data: Path, target: Path) -> BackedUp:
 def _copy_state(data: Path, partial: Path) -> int:
     """Copy the last whole checkpoint and the files of the log; return the checkpoint's offset."""
     (partial / LOG).mkdir()
+    (partial / ARCHIVE).mkdir()
     (partial / CHECKPOINTS).mkdir()
     if not (data / CHECKPOINTS).is_dir():
         return 0
@@ -76,8 +78,9 @@ def _copy_state(data: Path, partial: Path) -> int:
     folders = CheckpointFolder(partial / CHECKPOINTS)
     source = CheckpointFolder(data / CHECKPOINTS).folder(numbers[-1])
     shutil.copytree(source, folders.folder(numbers[-1]))
-    for path in sorted((data / LOG).glob("[!.]*")):
-        shutil.copy2(path, partial / LOG / path.name)
+    for name in (LOG, ARCHIVE):  # files that only grow: what is newer than the state is left out
+        for path in sorted((data / name).glob("[!.]*")):
+            shutil.copy2(path, partial / name / path.name)
     latest = folders.latest()  # checks every file of it
     if latest is None:
         raise CheckpointError(f"{source}: could not be copied")
