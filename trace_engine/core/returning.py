@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from trace_engine.core.archive import Archive
+from trace_engine.core.archive import Archive, taken
 from trace_engine.core.codetable import DEAD, LINE, NO_SEQ, Table, find_or_add
 from trace_engine.core.kernel import kernel
 from trace_engine.core.past import find_lines, shard_of
@@ -145,7 +145,8 @@ def send_away(shards: CodeShards, before: int, share: float, run: Runner) -> int
         shard = shards.shards[k]
         lines = shard.table.lines[: len(shard.table)]
         going[k] = np.empty(len(lines), np.bool_)
-        _closed(lines, before, going[k])
+        if _closed(lines, before, going[k]) == 0:
+            return
         for queue in (shard.shipments, shard.receipts):
             going[k][queue.waiting()["row"]] = False
 
@@ -165,7 +166,7 @@ def send_away(shards: CodeShards, before: int, share: float, run: Runner) -> int
 def _leave(shard: Shard, stay: Bools) -> None:
     """Drop lines that do not stay, and number what refers to the others anew."""
     shard.firsts.reserve(len(stay))
-    firsts = shard.firsts.records[: len(stay)][stay]
+    firsts = taken(shard.firsts.records, np.flatnonzero(stay))
     new_row = shard.table.keep(stay)
     shard.firsts.restore(firsts)
     for queue in (shard.shipments, shard.receipts):
