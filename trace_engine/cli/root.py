@@ -109,6 +109,10 @@ COMMANDS: dict[str, Entry] = {
     "keys": Entry(
         "keys", Text("管理服务密钥。", "Manage the keys of the service: add, list, revoke.")
     ),
+    "stream": Entry(
+        "stream",
+        Text("从 Kafka 读取事件，向 Kafka 写出线索。", "Events from Kafka, findings to Kafka."),
+    ),
     "backup": Entry("backup", Text("备份运行中的服务。", "Back up the data of a running service.")),
     "warmup": Entry(
         "warmup",
