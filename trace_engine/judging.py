@@ -104,6 +104,7 @@ class Judge:
     def judge_slice(
         self, batch: EventBatch, first_day: int, last_day: int
     ) -> list[tuple[str, Hits]]:
+        """Take a slice of whole days through everything; return (detector id, hits) pairs."""
         watch = self.stopwatch
         if self.clock_day is not None and first_day <= self.clock_day:
             self.counts["late"] += int(np.searchsorted(batch.time, (self.clock_day + 1) * DAY))
