@@ -61,9 +61,8 @@ class Market:
 
     def codes(self, packs: Ints) -> pa.Array:
         """Return the trace codes of packs of this sender, by their numbers."""
-        drug = 1_000 + _mixed(packs // LOT, 3) % DRUGS
         serial = packs * SENDERS + self.sender
-        return strings("8", digits((drug * 10**13 + serial).astype(np.uint64), 19))
+        return strings("8", digits((_drug(packs) * 10**13 + serial).astype(np.uint64), 19))
 
     def request(self, number: int) -> pa.RecordBatch:
         """Return the events of a request in order of time."""
@@ -99,7 +98,7 @@ class Market:
         key = ((pack * SENDERS + self.sender) * STAGES + stage).astype(np.uint64)
         bill = ((lot * STAGES + stage) + sold * (pack % LOT) * (1 << 50)).astype(np.uint64)
         buyer = (_mixed(key.view(np.int64), 9)[sold] % BUYERS).astype(np.uint64)
-        price = 1000 + _mixed(lot // 7, 5) % 4000 + stage * 200
+        price = 1000 + _mixed(_drug(pack), 5) % 4000 + stage * 200 + _mixed(lot, 6) % 20
         moments = pa.array(time, pa.timestamp("us"))
         columns = {
             "event_id": strings("e", digits(key, 16)),
@@ -117,6 +116,11 @@ class Market:
             "buyer_id": strings("h", digits(buyer, 12), sold),
         }
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+
+def _drug(packs: Ints) -> Ints:
+    drug: Ints = 1_000 + _mixed(packs // LOT, 3) % DRUGS
+    return drug
 
 
 def _party(number: Ints) -> pa.Array:
