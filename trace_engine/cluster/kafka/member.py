@@ -308,8 +308,8 @@ class StreamMember:
         if count > 1:
             _logger.warning(
                 "%s has %d partitions: detectors that compare codes (by enterprise, buyer, shop, "
-                "device, drug) see one partition each. One partition carries several 100 000 "
-                "events/s; use one, or partition by province (docs/kafka.md)",
+                "device, drug) see one partition each; use one partition, or partition by province "
+                "(docs/kafka.md)",
                 settings.topic, count,
             )  # fmt: skip
 
