@@ -185,8 +185,8 @@ def main() -> None:
         enterprise = measured([partial(tracer.enterprise, "E0003")])
     print(f"batch of {arguments.packs:,} packs, aim {LIMIT_MS:.0f} ms:")
     print(f"  whole: {whole}")
-    for day, took in zip(AS_OF_DAYS, dated, strict=True):
-        print(f"  as of day {day:g}: {took}")
+    for day, answer in zip(AS_OF_DAYS, dated, strict=True):
+        print(f"  as of day {day:g}: {answer}")
     print(f"  as of day 31, movements since day 10: {both}")
     print(f"an enterprise: {enterprise}")
     if not all(asked):
