@@ -23,7 +23,7 @@ from trace_engine.detectors.base import Hits
 from trace_engine.events.batch import EventBatch, Vocabulary
 from trace_engine.events.encode import Encoder
 from trace_engine.events.findings import FINDINGS, REJECTS
-from trace_engine.events.raw import RawBatch
+from trace_engine.events.raw import RAW_ROWS, RawBatch
 from trace_engine.evidence.findings import FindingsBuilder
 from trace_engine.evidence.graphs import SupplyGraph
 from trace_engine.evidence.tables import edges_table, exposure_table, hits_table
@@ -180,6 +180,7 @@ class Engine(Judge):
         """Forget findings and rejects made so far: the caller has taken them elsewhere."""
         self.built_findings.clear()
         self.rejects.clear()
+        self.encoder.raw_left = RAW_ROWS
 
     # ---- findings out --------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class Judge:
         }
         self.policy.check(detector_classes())
         self.log = log if log is not None else EventLog()
-        self.reference = ReferenceData(self.view, self.vocabulary)
+        self.reference = ReferenceData(self.view)
         self.shards = CodeShards()
         self.closing: Closing | None = None  # sends codes that are done with to an archive
         self.identity = IdentityTable()

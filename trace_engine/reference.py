@@ -12,7 +12,6 @@ from trace_engine.core.movements import Settings
 from trace_engine.core.owners import PARTY
 from trace_engine.core.packing import Reference
 from trace_engine.core.records import Records
-from trace_engine.events.batch import Vocabulary
 from trace_engine.registry.regions import load_regions
 
 if TYPE_CHECKING:
@@ -23,16 +22,16 @@ if TYPE_CHECKING:
 class ReferenceData:
     """Arrays by party, drug and region that custody reads."""
 
-    def __init__(self, view: RegistryView, vocabulary: Vocabulary) -> None:
+    def __init__(self, view: RegistryView) -> None:
         self._view = view
-        self._vocabulary = vocabulary
         self._size = (-1, -1)
         self._reference: Reference | None = None
         self._parties: Records = np.empty(0, PARTY)
 
     def arrays(self) -> tuple[Reference, Records]:
         """Return (arrays for packing, records by party), after the view was refreshed."""
-        size = (len(self._vocabulary.parties), len(self._vocabulary.drugs))
+        # By the view and not by the vocabulary, which may have grown since the view was refreshed.
+        size = (len(self._view.party_province), len(self._view.drug_capacity))
         if self._reference is None or size != self._size:
             view, regions = self._view, load_regions()
             self._parties = np.empty(len(view.party_province), PARTY)

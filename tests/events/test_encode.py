@@ -426,3 +426,20 @@ def test_one_encoder_serves_several_threads() -> None:
         assert [words.batches.text(i) for i in events.batch_no.tolist()] == part["batch_no"]
         assert [words.code_text(k) for k in events.code.tolist()] == part["code"]
     assert len(words.parties) == len(set(words.parties.values)) == 700
+
+
+def test_numbers_of_persons_and_their_pseudonyms_are_the_same_content() -> None:
+    """A row without an id is named by its content, be it masked on the way or here."""
+    by = encoder()
+    row = {"event_time": ["2026-01-01 10:00:00"], "event_type": ["dispensing"], "code": [CODE]}
+    row |= {"actor_id": ["A"]}
+    for name in ("operator_id", "pharmacist_id", "doctor_id", "buyer_id"):
+        plain, _ = encode({**row, name: [CARD]}, by)
+        masked, _ = encode({**row, name: [by.pseudonyms.of(CARD)]}, by)
+        assert plain.batch.event_key.tolist() == masked.batch.event_key.tolist(), name
+
+
+def test_a_temperature_beyond_all_numbers_is_refused() -> None:
+    columns = {"event_time": ["2026-01-01"], "event_type": [321], "code": [CODE], "actor_id": ["A"]}
+    encoded, _ = encode({**columns, "temperature": pa.array([2**60])})
+    assert encoded.rejects["column"].to_pylist() == ["temperature"]

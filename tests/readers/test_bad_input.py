@@ -425,3 +425,12 @@ def test_rejects_are_packed_and_keep_their_order(monkeypatch: pytest.MonkeyPatch
     assert table.schema == REJECTS
     assert table["row"].to_pylist() == list(range(1, 24))
     assert table["raw"].to_pylist() == [f"row {i}" for i in range(1, 11)] + [None] * 13
+
+
+@pytest.mark.parametrize("first", [b"null", b"true", b"3", b' "text"'])
+def test_a_first_line_that_is_no_object_is_one_reject(tmp_path: Path, first: bytes) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(first + b"\n" + json_bytes(ROWS))
+    events, rejects = read(path)
+    assert len(events) == len(ROWS)
+    assert [(row["row"], row["reason"]) for row in rejects] == [(1, "bad_json")]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trace_engine.events.batch import Vocabulary
+from trace_engine.reference import ReferenceData
 from trace_engine.registry import CLASS_BITS, EnterpriseType, Registry, RegistryView
 from trace_engine.registry.prepare import pack_capacity
 from trace_engine.registry.regions import load_regions
@@ -283,3 +284,32 @@ def test_an_empty_registry_knows_nobody() -> None:
 )
 def test_pack_capacity(spec: str | None, units: int) -> None:
     assert pack_capacity(spec) == units
+
+
+def test_what_came_after_the_last_refresh_has_a_name() -> None:
+    """Who reads along must not refresh: the engine is using the arrays."""
+    vocabulary = Vocabulary()
+    view = RegistryView(market(), vocabulary)
+    known = market().table("enterprises")
+    assert known is not None
+    text = known["enterprise_id"][0].as_py()
+    party, drug = vocabulary.parties.id(text), vocabulary.drugs.id("never registered")
+    before = len(view.party_row)
+    assert party >= before or view.party_row[party] >= 0
+    late = vocabulary.parties.id("never seen")
+    assert view.party_name(late) == "never seen"
+    assert view.party_name(party) == known["name"][0].as_py()
+    assert view.party_region_code(late) == ""
+    assert view.drug_name(drug) == "never registered"
+    assert len(view.party_row) == before
+
+
+def test_reference_arrays_follow_the_view_and_not_the_vocabulary() -> None:
+    """A word that comes between a refresh and the next look must not freeze the arrays."""
+    vocabulary = Vocabulary()
+    view = RegistryView(market(), vocabulary)
+    reference = ReferenceData(view)
+    vocabulary.parties.id("comes while a slice is judged")
+    reference.arrays()
+    view.refresh()
+    assert len(reference.arrays()[1]) == len(view.party_province) == len(vocabulary.parties)

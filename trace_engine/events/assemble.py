@@ -261,8 +261,11 @@ class Assembly:
                 if field == "prescription":
                     prescription = hashes
         for name, table in _INTERNED.items():
-            column = self._column(name) if name in self.columns else None
-            if column is not None:
+            array = self._text(name) if name in self.columns else None
+            if array is not None and array.null_count < self.rows:
+                if name in PERSONAL_COLUMNS:  # before hashing: a pseudonym is the same content
+                    array = self._without_persons(array)
+                column = text_column(array)
                 numbers, hashes = getattr(self.tables, table).payload_and_hash(
                     column, MISSING, np.int32
                 )

@@ -69,7 +69,7 @@ class Encoder:
         self.pseudonyms = Pseudonyms(key)
         self._region_index = region_index
         self._local = threading.local()
-        self._raw_left = RAW_ROWS
+        self.raw_left = RAW_ROWS  # rejects to come that keep their row
 
     def encode(self, raw: RawBatch) -> Encoded:
         """Return the events of ``raw`` and its rejects.
@@ -139,8 +139,8 @@ class Encoder:
                     shown = mask(str(found)[:200])
                     detail = f"found {shown!r}, {detail}"
             text = None
-            if self._raw_left > 0:
-                self._raw_left -= 1
+            if self.raw_left > 0:
+                self.raw_left -= 1
                 text = raw_row(raw.batch, index, self.pseudonyms)
             rejects.add(raw.path, raw.row_number(index), column, reason, detail, text)
         return rejects

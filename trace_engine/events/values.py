@@ -212,7 +212,8 @@ class ValueReader:
         if is_text(kind):
             return self._milli.payload(text_column(array), int(MISSING_TIME))
         if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-            array, kind = array.cast(pa.float64()), pa.float64()
+            # Beyond 2^53 thousandths mean nothing; such numbers are out of range all the same.
+            array, kind = array.cast(pa.float64(), safe=False), pa.float64()
         if pa.types.is_floating(kind):
             return _from_float(array, _MILLI)
         raise wrong_type(name, kind, "numbers")

@@ -38,7 +38,8 @@ class JsonBlocks:
 
     def parse(self, block: Block) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
         """Return the rows of a block and their numbers."""
-        table = None if _too_deep(block) else self._at_once(block)
+        plain = _all_objects(block) and not _too_deep(block)
+        table = self._at_once(block) if plain else None
         if table is None:
             return self._line_by_line(block)
         arrays, names = [], []
@@ -122,6 +123,11 @@ class JsonBlocks:
         if wrong:
             return {}, "nested_value", f"{wrong[0]} holds several values, expected one"
         return record, "", ""
+
+
+def _all_objects(block: Block) -> bool:
+    """Whether every line begins with a brace: Arrow's parser crashes on a first line like ``null``."""
+    return block.data[:1] == b"{" and block.data.count(b"\n{") + 1 == len(block)
 
 
 def _too_deep(block: Block) -> bool:

@@ -237,12 +237,27 @@ class RegistryView:
 
     def party_text(self, party: int, column: str) -> str:
         """Return a text column of ``enterprises`` for a party; empty if it has none."""
-        row = -1 if party < 0 else int(self.party_row[party])
-        return self._enterprises.text(row, column)
+        return self._enterprises.text(self._row_of_party(party), column)
+
+    def _row_of_party(self, party: int) -> int:
+        """Return the row of a party, also of one that came after the last :meth:`refresh`.
+
+        Who reads along while events come in must not refresh: the arrays are in use.
+        """
+        if party < 0:
+            return -1
+        if party < len(self.party_row):
+            return int(self.party_row[party])
+        return int(self._enterprises.rows([self.vocabulary.parties.text(party)])[0])
 
     def drug_text(self, drug: int, column: str) -> str:
         """Return a text column of ``drugs`` for a drug; empty if it has none."""
-        row = -1 if drug < 0 else int(self.drug_row[drug])
+        if drug < 0:
+            row = -1
+        elif drug < len(self.drug_row):
+            row = int(self.drug_row[drug])
+        else:  # it came after the last refresh, as in _row_of_party
+            row = int(self._drugs.rows([self.vocabulary.drugs.text(drug)])[0])
         return self._drugs.text(row, column)
 
     def party_name(self, party: int) -> str:
@@ -253,7 +268,9 @@ class RegistryView:
 
     def party_region_code(self, party: int) -> str:
         """Return the registered region as a GB/T 2260 code; empty if unknown."""
-        return "" if party < 0 else self.regions.code(int(self.party_region[party]))
+        if party < 0:
+            return ""
+        return self.regions.code(int(self._enterprises.region[self._row_of_party(party)]))
 
     def drug_name(self, drug: int) -> str:
         """Return the generic name, else the trade name, else the id, else ``未知药品``."""
@@ -267,5 +284,5 @@ class RegistryView:
 
     def enterprise_type_name(self, party: int, lang: str = "zh") -> str:
         """Return the type of a party in words (``lang`` ``zh`` or ``en``)."""
-        kind = EnterpriseType.UNKNOWN if party < 0 else EnterpriseType(int(self.party_type[party]))
+        kind = EnterpriseType(int(self._enterprises.type[self._row_of_party(party)]))
         return (ENTERPRISE_TYPE_ZH if lang == "zh" else ENTERPRISE_TYPE_EN)[kind]

@@ -76,6 +76,10 @@ class _OneCodeTracer(Tracer):
     def index(self) -> Any:
         return self._one
 
+    def groups(self) -> npt.NDArray[np.int32]:
+        # The view is not refreshed: the engine may be using it. It knows all that was judged.
+        return np.ascontiguousarray(self.engine.view.party_group, np.int32)
+
 
 def find_code(engine: Engine, text: str) -> tuple[str, int] | None:
     """Return a code as it is kept and its key; None if the engine never saw it."""
