@@ -148,6 +148,9 @@ SKIP_REASONS: dict[str, Word] = {
         "没有联系方式、地址、设备（请填 contact_id、address_id 或 buyer_device_id）",
         "no contact, address or device (state contact_id, address_id or buyer_device_id)",
     ),
+    "no_pack_ratio": Word(
+        "包装比例未知（请在 drugs 填 pack_spec）", "pack ratio unknown (state pack_spec in drugs)"
+    ),
     "no_parent": Word("没有上级包装码（请填 parent_code）", "no parent code (state parent_code)"),
     "no_receivable": Word("没有应收数（请填 receivable）", "no quantity due (state receivable)"),
     "no_device": Word(
