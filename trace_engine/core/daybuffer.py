@@ -15,8 +15,18 @@ class DayBuffer:
     """Batches of events, each in time order, from which whole days are taken."""
 
     def __init__(self) -> None:
-        self.pieces: list[EventBatch] = []
-        self.in_hand: list[EventBatch] = []  # taken, until the next ones are asked for
+        # What waits, and what was taken until the next is asked for. Replaced as one, so that who
+        # reads along sees each event in one of the two.
+        self.held: tuple[list[EventBatch], list[EventBatch]] = ([], [])
+
+    @property
+    def pieces(self) -> list[EventBatch]:
+        """Batches that wait."""
+        return self.held[0]
+
+    @pieces.setter
+    def pieces(self, pieces: list[EventBatch]) -> None:
+        self.held = (pieces, self.held[1])
 
     def __len__(self) -> int:
         return sum(len(p) for p in self.pieces)
@@ -64,7 +74,7 @@ class DayBuffer:
         events are not yielded.
         """
         while True:
-            self.in_hand = []
+            self.held = (self.pieces, [])
             first = self.first_day()
             if first is None or first >= before:
                 return
@@ -95,7 +105,7 @@ class DayBuffer:
             else:
                 taken.append(piece.slice(0, cut))
                 left.append(piece.slice(cut, len(piece)))
-        self.in_hand, self.pieces = taken, left
+        self.held = (left, taken)
         batch = EventBatch.concat(taken)
         if len(taken) > 1 and (batch.time[1:] < batch.time[:-1]).any():
             batch = batch.take(np.argsort(batch.time, kind="stable"))

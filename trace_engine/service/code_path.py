@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trace_engine.core.eventlog import EventLog
 from trace_engine.engine import Engine
@@ -16,33 +17,42 @@ from trace_engine.tracing.live import find_code, is_packed, trace_live
 INDEXED_ROWS = 1 << 15  # held batches from this size on are searched through a sorted index
 TRIES = 3
 
+Rows = npt.NDArray[np.int32]
+Codes = npt.NDArray[np.uint64]
+
 
 class HeldIndex:
     """Finds the events of a code among those held back until their day closes.
 
-    Large batches get an index when first searched, kept as long as the batch is held.
+    Small batches, and large ones that came a moment ago, are looked through; the others have their
+    codes sorted by :meth:`refresh`. Readers never sort and never wait: the index is replaced whole.
     """
 
     def __init__(self) -> None:
-        self._order: dict[int, tuple[EventBatch, Any, Any]] = {}
+        self._sorted: dict[int, tuple[EventBatch, Rows, Codes]] = {}
+
+    def refresh(self, pieces: list[EventBatch]) -> None:
+        """Sort the codes of large batches, and forget those no longer held. For one thread."""
+        large = [piece for piece in pieces if len(piece) >= INDEXED_ROWS]
+        kept = {id(piece): self._sorted[id(piece)] for piece in large if id(piece) in self._sorted}
+        for piece in large:
+            if id(piece) not in kept:
+                order = np.argsort(piece.code, kind="stable").astype(np.int32)
+                kept[id(piece)] = (piece, order, piece.code[order])
+        self._sorted = kept
 
     def rows(self, pieces: list[EventBatch], key: int) -> list[EventBatch]:
         """Return the events of the code with ``key``, a batch for each piece that has some."""
-        wanted = np.uint64(key)
-        alive = {id(piece) for piece in pieces}
-        self._order = {k: kept for k, kept in self._order.items() if k in alive}
+        wanted, known = np.uint64(key), self._sorted
         found = []
         for piece in pieces:
-            if len(piece) < INDEXED_ROWS:
-                rows = np.flatnonzero(piece.code == wanted)
-            else:
-                if id(piece) not in self._order:
-                    order = np.argsort(piece.code, kind="stable").astype(np.int32)
-                    self._order[id(piece)] = (piece, order, piece.code[order])
-                _, order, codes = self._order[id(piece)]
-                low, high = np.searchsorted(codes, [wanted, wanted], side="left").tolist()
+            if id(piece) in known:  # and it is that piece: it cannot have been freed meanwhile
+                _, order, codes = known[id(piece)]
+                low = int(np.searchsorted(codes, wanted, side="left"))
                 high = int(np.searchsorted(codes, wanted, side="right"))
-                rows = np.sort(order[low:high])
+                rows = np.sort(order[low:high]).astype(np.int64)
+            else:
+                rows = np.flatnonzero(piece.code == wanted)
             if len(rows):
                 found.append(piece.take(rows))
         return found
@@ -59,6 +69,14 @@ class CodeReader:
         self.engine = engine
         self.turns = turns
         self._held = HeldIndex()
+
+    def refresh(self) -> None:
+        """Index the events held back; to be called now and then, by one thread."""
+        self._held.refresh(self._pieces())
+
+    def _pieces(self) -> list[EventBatch]:
+        waiting, in_hand = self.engine.buffer.held  # read as one: nothing is in neither
+        return [*waiting, *in_hand]
 
     def path(self, text: str) -> dict[str, Any] | None:
         """Return the whole path of a code as JSON-ready values; None if it was never seen."""
@@ -135,9 +153,7 @@ class CodeReader:
 
     def _pending(self, key: int) -> list[dict[str, Any]]:
         """Return the events of a code that wait for their day to close, by time."""
-        buffer = self.engine.buffer
-        pieces = buffer.pieces
-        found = self._held.rows([*pieces, *buffer.in_hand], key)
+        found = self._held.rows(self._pieces(), key)
         if not found:
             return []
         batch = EventBatch.concat(found)

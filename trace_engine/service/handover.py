@@ -17,11 +17,13 @@ PATIENCE = 0.02  # s the loop waits for a record that is about to be handed over
 class Handover:
     """Records as the door decoded them, on their way to the loop.
 
-    It may lose some: they are read from the journal then.
+    It may lose some: they are read from the journal then. The loop has taken those up to ``after``;
+    those up to ``stored`` were in the journal before.
     """
 
-    def __init__(self, after: int, most_rows: int = DECODED_ROWS) -> None:
+    def __init__(self, after: int, stored: int = 0, most_rows: int = DECODED_ROWS) -> None:
         self._through = after
+        self._heard = max(after, stored)  # nothing up to here is still to come
         self._most_rows = most_rows
         self._rows = 0
         self._under_way = 0
@@ -37,6 +39,8 @@ class Handover:
         """Take a record that is durable at ``offset``; None if it is not (or was there before)."""
         with self._changed:
             self._under_way -= 1
+            if offset is not None:
+                self._heard = max(self._heard, offset)
             fits = self._rows + encoded.rows_in <= self._most_rows
             if offset is not None and offset > self._through and fits:
                 self._kept[offset] = encoded
@@ -48,7 +52,7 @@ class Handover:
         with self._changed:
             # A commit wakes the loop a moment before its request hears of it.
             self._changed.wait_for(
-                lambda: offset in self._kept or self._under_way == 0, timeout=PATIENCE
+                lambda: offset <= self._heard or self._under_way == 0, timeout=PATIENCE
             )
             self._through = offset
             encoded = self._kept.pop(offset, None)

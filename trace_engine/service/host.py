@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _EPOCH = dt.date(1970, 1, 1)
+INDEX_SECONDS = 1.0
 RANKING_SECONDS = 60.0  # at least so long between two rankings
 
 
@@ -115,7 +116,7 @@ class EngineHost:
         engine.guard = self.turns
         self.shard = Shard(engine, settings.lateness_days, settings.future_days)
         after = stores.restore(checkpoint, engine, self.shard)
-        self._handover = Handover(after)
+        self._handover = Handover(after, self.journal.last_offset)
         self._outcomes = Outcomes(after)
         self.loop = ShardLoop(
             self.journal,
@@ -176,7 +177,12 @@ class EngineHost:
 
     def start(self) -> None:
         """Start the loop and the ranking; the host is ready when the journal is replayed."""
-        for target, name in ((self._run, "engine"), (self._rank_on, "ranking")):
+        threads = (
+            (self._run, "engine"),
+            (self._rank_on, "ranking"),
+            (self._index_on, "index of held events"),
+        )
+        for target, name in threads:
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -197,7 +203,10 @@ class EngineHost:
             # What is in the journal is safe: the next start takes it from there.
             _logger.warning("the engine did not stop in time; its state was not saved")
         elif self._threads and self.error is None:
-            self.loop.save_state()
+            try:
+                self.loop.save_state()
+            except Exception:  # the next start takes it from the journal
+                _logger.exception("the state could not be saved")
         self.stores.close()
 
     def _run(self) -> None:
@@ -324,7 +333,7 @@ class EngineHost:
             ready=ready,
             replaying=running and not ready,
             error=self.error,
-            problem=loop.problem,
+            problem=loop.problem or loop.save_problem,
             last_offset=self.journal.last_offset,
             taken_offset=loop.taken_offset,
             checkpoint_offset=loop.saved_offset,
@@ -391,14 +400,19 @@ class EngineHost:
         """Renew the ranking when something was judged since the last one."""
         made_of: tuple[int, int | None] | None = None
         while not self._stop.wait(RANKING_SECONDS):
-            now = (self.findings.last_number(), self.shard.closed_through)
-            if now == made_of or self._ranking is None:
-                continue  # nobody has asked yet, or nothing changed
             try:
+                now = (self.findings.last_number(), self.shard.closed_through)
+                if now == made_of or self._ranking is None:
+                    continue  # nobody has asked yet, or nothing changed
                 self.refresh_ranking()
                 made_of = now
-            except Exception:
+            except Exception:  # the database may be away for a while
                 _logger.exception("the ranking could not be renewed")
+
+    def _index_on(self) -> None:
+        """Keep events that wait for their day findable by code."""
+        while not self._stop.wait(INDEX_SECONDS):
+            self._codes.refresh()
 
     def plan(self, budget: int, seed: int = 0, as_of: dt.date | None = None) -> pa.Table:
         """Return a sampling plan of what is known now (see :func:`trace_engine.sampling.plan`).
