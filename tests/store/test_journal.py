@@ -36,6 +36,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
     opened = Journal(path)
+    # What it tidies at the start would wait for a test that holds the file.
+    until(lambda: opened._housekeeping.pause() > 0)
     yield opened
     opened.close()
 
@@ -325,6 +327,26 @@ def test_a_full_disk_fails_only_what_did_not_fit(path: Path, journal: Journal) -
     journal._writer.execute("PRAGMA max_page_count = 100000")
     assert journal.append(bytes(1 << 20), batch_id="b").result() == Appended(3, repeated=False)
     assert [len(record.payload) for record in journal.read(0)] == [1, 1, 1 << 20]
+
+
+def test_what_cannot_become_a_row_fails_alone(journal: Journal) -> None:
+    """Whoever appended it hears of it, and the writer goes on."""
+    refused = journal.append(b"a", rows=3, batch_id="no \ud800 text")
+    with pytest.raises(JournalUnwritable, match="nothing was stored") as error:
+        refused.result(SECONDS)
+    assert not error.value.permanent
+    assert (journal.waiting_bytes, journal.waiting_rows) == (0, 0)
+    assert journal.append(b"b").result(SECONDS).offset == 1
+
+
+def test_a_file_held_by_another_is_written_later(path: Path, journal: Journal) -> None:
+    journal._writer.execute("PRAGMA busy_timeout = 10")
+    with Holding(path):
+        refused = journal.append(b"a")
+        with pytest.raises(JournalUnwritable, match="locked") as error:
+            refused.result(SECONDS)
+    assert not error.value.permanent
+    assert journal.append(b"a").result(SECONDS).offset == 1
 
 
 _LIMITED = """

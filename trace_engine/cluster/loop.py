@@ -25,6 +25,7 @@ _logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.5  # how long the loop waits for a record before it looks at the clock
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # s between tries to hand findings on
+SAVE_PAUSE = 30.0  # s between tries to save the state
 
 
 class Source(Protocol):
@@ -93,6 +94,8 @@ class ShardLoop:
         self.saved_at = time.monotonic()
         self.started = threading.Event()  # :meth:`run` has asked for records
         self.problem: str | None = None  # why findings cannot be handed on at the moment
+        self.save_problem: str | None = None  # why the state could not be saved the last time
+        self._save_again = 0.0
         self._stop = threading.Event()
         self._save_now = threading.Event()
         self._saved = threading.Condition()
@@ -102,17 +105,29 @@ class ShardLoop:
         self._stop.set()
 
     def run(self) -> None:
-        """Take records until :meth:`stop`. Raises whatever the engine or the source raises."""
+        """Take records until :meth:`stop`. Raises whatever the engine or the source raises.
+
+        A state that cannot be saved is tried again later: nothing is lost by it, as the source
+        keeps what came after the last one.
+        """
         while not self._stop.is_set():
             records = self.source.read(self.taken_offset)
             self.started.set()
             if not records:
-                self.source.wait(self.taken_offset, IDLE_SECONDS)
+                self._idle()
             for record in records:
                 self._take(record)
                 if self._stop.is_set():
                     break
             self._save_if_due()
+
+    def _idle(self) -> None:
+        begun = time.monotonic()
+        if self.source.wait(self.taken_offset, IDLE_SECONDS):
+            return
+        left = IDLE_SECONDS - (time.monotonic() - begun)
+        if left > IDLE_SECONDS / 2:  # a source that failed does not wait
+            self._stop.wait(left)
 
     def _take(self, record: Record) -> None:
         shard, engine = self.shard, self.shard.engine
@@ -173,5 +188,12 @@ class ShardLoop:
     def _save_if_due(self) -> None:
         old = time.monotonic() - self.saved_at >= self.pace.seconds
         many = self.shard.rows - self.saved_rows >= self.pace.rows
-        if self._save_now.is_set() or old or many:
-            self.save_state()
+        asked = self._save_now.is_set()
+        if asked or ((old or many) and time.monotonic() >= self._save_again):
+            try:
+                self.save_state()
+                self.save_problem = None
+            except Exception as error:  # such as a full disk
+                self._save_again = time.monotonic() + SAVE_PAUSE
+                self.save_problem = f"the state cannot be saved: {type(error).__name__}"
+                _logger.exception("the state cannot be saved; next try in %g s", SAVE_PAUSE)

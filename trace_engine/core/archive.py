@@ -187,16 +187,22 @@ class Away:
         self.count += len(keys)
 
     def matches(self, keys: Keys) -> tuple[Int64, Int64, Int64]:
-        """Return (which of ``keys``, slot, unit) of entries that may be theirs."""
+        """Return (which of ``keys``, slot, unit) of entries that may be theirs.
+
+        Another thread may enter codes and take some out meanwhile.
+        """
+        entries = self.slots  # one table all the way: it is replaced when it grows
         room = 64
         while True:
             which, places = np.empty(room, np.int64), np.empty(room, np.int64)
-            found = _matches(self.slots, keys, which, places)
+            found = _matches(entries, keys, which, places)
             if found <= room:
                 break
             room = found
-        slots = places[:found]
-        return which[:found], slots, (self.slots[slots] & _LOW).astype(np.int64) - 1
+        which, slots = which[:found], places[:found]
+        numbers = (entries[slots] & _LOW).astype(np.int64) - 1
+        there = numbers >= 0  # others were taken out since they were found
+        return which[there], slots[there], numbers[there]
 
     def take_out(self, slots: Int64, numbers: Int64) -> None:
         """Forget entries: their codes are live again."""

@@ -227,7 +227,7 @@ class Journal:
     def _store(self, group: list[_Entry]) -> None:
         try:
             answers = self._write(group)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
             failure = self._roll_back(error)
             with self._lock:
                 for entry in group:
@@ -287,16 +287,21 @@ class Journal:
         execute("COMMIT")
         return answers
 
-    def _roll_back(self, error: sqlite3.Error) -> JournalUnwritable:
+    def _roll_back(self, error: Exception) -> JournalUnwritable:
         """Undo what a failed transaction did; say whether the journal can go on."""
-        # Only a full disk is known to leave everything before it sound.
-        full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+        # Known to leave all before it sound: a full disk, another who held the file for too long,
+        # and what never came to SQLite.
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            sound = not isinstance(error, MemoryError)
+        else:
+            sound = code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
         try:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
         except sqlite3.Error as another:
             return JournalUnwritable(f"{self.path}: {error}, then {another}", permanent=True)
-        return JournalUnwritable(f"{self.path}: {error}; nothing was stored", permanent=not full)
+        return JournalUnwritable(f"{self.path}: {error}; nothing was stored", permanent=not sound)
 
     def _fail(self, why: str) -> None:
         with self._lock:
