@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from trace_engine.events.findings import REJECTS
+from trace_engine.events.privacy import KEY_VARIABLE
 from trace_engine.events.raw import RawBatch
 from trace_engine.readers.payload import admit
 from trace_engine.scoring import Result, score
+from trace_engine.service import host as hosts
 from trace_engine.service.host import EngineHost
 from trace_engine.service.settings import ServiceSettings
 from trace_engine.simulate import simulate
 from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.findings_table import FindingFilters
+from trace_engine.store.journal import JournalError
+from trace_engine.store.migrate import StoreError
 from trace_engine.tracing import Tracer
 from trace_engine.tracing.live import find_code
 
@@ -230,6 +235,12 @@ def other_registry(market: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def taken(host: EngineHost) -> EngineHost:
+    """Wait until the host has taken what is in the journal."""
+    assert host.wait_taken(host.journal.last_offset, 60) is not None
+    return host
+
+
 def test_a_newer_registry_holds_from_the_next_orderly_start_on(
     tmp_path: Path, market: Path, events: pa.Table
 ) -> None:
@@ -245,7 +256,7 @@ def test_a_newer_registry_holds_from_the_next_orderly_start_on(
     host.stores.close()
     with pytest.raises(CheckpointError, match="another registry, and 1 records came after"):
         EngineHost.open(newer)
-    open_host(data, market).close()
+    taken(open_host(data, market)).close()
     host = EngineHost.open(newer)
     host.start()
     last = send(host, events.slice(3100))
@@ -255,4 +266,125 @@ def test_a_newer_registry_holds_from_the_next_orderly_start_on(
     told = host.code_path(events["code"][0].as_py())
     assert told is not None
     assert told["path"][0]["source_name"] or told["path"][0]["target_name"]
+    host.close()
+
+
+def killed(data: Path, market: Path, events: pa.Table) -> None:
+    """Leave a data folder with a record that no saved state knows of."""
+    host = open_host(data, market)
+    host.loop.stop()
+    send(host, events)
+    host.stores.close()
+
+
+def test_days_close_by_the_same_rules_when_records_are_taken_again(
+    tmp_path: Path, market: Path, events: pa.Table
+) -> None:
+    """By others the findings of a record would be those of another, and grow by themselves."""
+    data = tmp_path / "data"
+    killed(data, market, events.slice(0, 3000))
+    for name in ("lateness_days", "future_days"):
+        days = {"lateness_days": 2, "future_days": 9999} | {name: 7}
+        settings = ServiceSettings(
+            data=data,
+            registry=market / "registry",
+            lateness_days=days["lateness_days"],
+            future_days=days["future_days"],
+        )
+        with pytest.raises(CheckpointError, match=f"another {name}, and 1 records came after"):
+            EngineHost.open(settings)
+    taken(open_host(data, market)).close()
+    settings = ServiceSettings(
+        data=data, registry=market / "registry", future_days=9999, lateness_days=7
+    )
+    EngineHost.open(settings).close()
+
+
+def test_before_the_first_checkpoint_the_registry_is_the_same_too(
+    tmp_path: Path, market: Path, events: pa.Table
+) -> None:
+    data = tmp_path / "data"
+    killed(data, market, events.slice(0, 100))
+    newer = ServiceSettings(data=data, registry=other_registry(market, tmp_path), future_days=9999)
+    with pytest.raises(CheckpointError, match="another registry, and 1 records came after"):
+        EngineHost.open(newer)
+
+
+def test_a_lost_key_of_pseudonyms_is_not_replaced_in_silence(
+    tmp_path: Path,
+    market: Path,
+    events: pa.Table,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    host = open_host(tmp_path, market)
+    send(host, events.slice(0, 100))
+    host.close()
+    key = tmp_path / "hash.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    kept = key.read_bytes()
+    key.unlink()
+    with pytest.raises(StoreError, match=r"hash\.key: missing"):
+        open_host(tmp_path, market)
+    assert not key.exists()
+    key.write_bytes(kept)
+    open_host(tmp_path, market).close()
+    assert "key of pseudonyms" not in caplog.text
+    monkeypatch.setenv(KEY_VARIABLE, "another key, of thirty-two characters")
+    open_host(tmp_path, market).close()
+    assert "another key of pseudonyms than before" in caplog.text
+    assert "thirty-two" not in caplog.text
+    states = (path.read_bytes() for path in (tmp_path / "checkpoints").rglob("state.json"))
+    assert not any(b"thirty-two" in state or kept.strip() in state for state in states)
+
+
+def test_what_the_journal_refuses_fails_the_future(
+    tmp_path: Path, market: Path, events: pa.Table
+) -> None:
+    """So that the caller hears of it the same way, whenever the journal stopped."""
+    host = open_host(tmp_path, market)
+    host.journal._fail("the disk is gone")
+    with pytest.raises(JournalError, match="the disk is gone"):
+        send(host, events.slice(0, 10))
+    host.close()
+
+
+def test_the_ranking_outlives_a_database_that_is_away(
+    tmp_path: Path, market: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "RANKING_SECONDS", 0.01)
+    host = open_host(tmp_path, market)
+    made_at = host.refresh_ranking().made_at
+    plain = host.findings.last_number
+    asked = []
+
+    def last_number() -> int:
+        asked.append(1)
+        if len(asked) < 3:
+            raise OSError("no route to the database")
+        return plain()
+
+    monkeypatch.setattr(host.findings, "last_number", last_number)
+    end = time.monotonic() + 20
+    while host.ranking().made_at == made_at:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    host.close()
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(
+    tmp_path: Path, market: Path, events: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = open_host(tmp_path, market)
+    assert host.wait_taken(send(host, events.slice(0, 500)), 60) is not None
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(host.stores, "save", full)
+    host.close()
+    host = open_host(tmp_path, market)
+    assert host.wait_taken(host.journal.last_offset, 60) is not None
+    assert host.status().counts["rows"] == 500
     host.close()

@@ -301,6 +301,24 @@ def test_a_damaged_one_is_passed_over(
     same(findings_after(engine, tables()[5:]), expected)
 
 
+def test_a_damaged_one_is_not_kept_as_the_one_to_fall_back_to(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints", sync=False)
+    engine = service(tmp_path)
+    for number in (3, 8):
+        folder.save(engine, number, {})
+    (folder.folder(8) / "state.bin").write_bytes(b"")
+    latest = folder.latest()
+    assert latest is not None
+    assert latest.number == 3
+    folder.save(engine, 9, {})
+    assert folder.numbers() == [3, 9]
+    (folder.folder(9) / "state.bin").write_bytes(b"")
+    assert folder.latest() == latest
+    folder.save(engine, 9, {})  # made anew, it is whole
+    folder.save(engine, 10, {})
+    assert folder.numbers() == [9, 10]
+
+
 def test_none_whole_is_an_error(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path / "checkpoints", sync=False)
     engine = service(tmp_path)

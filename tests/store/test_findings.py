@@ -287,3 +287,26 @@ def test_deleting_leaves_nothing_behind(store: FindingStore, database: Database)
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(FINDING_CODE)).scalar_one() == 0
     assert (store.count(), store.last_number()) == (0, 20)
+
+
+def test_a_sender_with_long_names_stops_nothing(store: FindingStore) -> None:
+    """An index of PostgreSQL takes 2704 bytes a value: what is longer is cut there, and only there."""
+    chance = random.Random(3)
+    names = ("subject_id", "drug_id", "batch_no", "jurisdiction", "region", "code")
+    long = {name: "".join(chance.choices("药店连锁有限公司甲乙丙丁", k=9000)) for name in names}
+    row = finding("long", codes=[long["code"], "c"], **long)
+    assert store.add(table(row), 5, [False]) == [1]
+    found = store.get("Flong")
+    assert found is not None
+    assert {name: found[name] for name in names} == long
+    for name in ("subject_id", "drug_id", "batch_no", "jurisdiction", "code"):
+        asked: dict[str, Any] = {name: long[name]}
+        one = FindingFilters(**asked)
+        assert [row["finding_id"] for row in store.page(one, None, 5)[0]] == ["Flong"], name
+        assert store.table(one).num_rows == 1
+        asked = {name: "x" + long[name]}
+        other = FindingFilters(**asked)
+        assert store.page(other, None, 5)[0] == []
+    assert store.table(FindingFilters(), [long["subject_id"]]).num_rows == 1
+    more = finding("long", event_ids=["later"], codes=[long["code"], "d"], **long)
+    assert store.add(table(more), 6, [True]) == [2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.service.test_host import (
     stored,
 )
 from trace_engine.scoring import Result
+from trace_engine.store.checkpoints import CheckpointFolder
 from trace_engine.store.migrate import StoreError
 from trace_engine.store.service_backup import JOURNAL, backup_service
 
@@ -58,3 +61,38 @@ def test_what_is_no_data_folder_or_there_already_is_refused(tmp_path: Path) -> N
     (tmp_path / "copy").mkdir()
     with pytest.raises(StoreError, match="never overwrites"):
         backup_service(tmp_path, tmp_path / "copy")
+
+
+def test_a_checkpoint_removed_while_it_is_copied_is_left_for_the_next(
+    tmp_path: Path, market: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = open_host(tmp_path / "data", market)
+    host.close()
+    folders = CheckpointFolder(tmp_path / "data" / "checkpoints")
+    (number,) = folders.numbers()
+    plain = shutil.copy2
+    removed: list[str] = []
+
+    def slow(source: str, target: str) -> str:
+        if not removed:  # two newer ones were saved since the copy began
+            removed.append(source)
+            folders.folder(number).rename(folders.folder(number + 1))
+        return plain(source, target)
+
+    monkeypatch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=slow))
+    made = backup_service(tmp_path / "data", tmp_path / "copy")
+    assert removed
+    assert made.offset == number + 1
+
+
+def test_a_copy_that_fails_is_told_in_one_line(
+    tmp_path: Path, market: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_host(tmp_path / "data", market).close()
+
+    def full(*_: object, **__: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=full))
+    with pytest.raises(StoreError, match=r"could not be copied: .*No space left"):
+        backup_service(tmp_path / "data", tmp_path / "copy")

@@ -149,7 +149,17 @@ class Shard:
 
     def values(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the shard beside its engine."""
-        return {"latest_day": self.latest_day, "rows": self.rows}
+        return {
+            "latest_day": self.latest_day,
+            "rows": self.rows,
+            "lateness_days": self.lateness_days,
+            "future_days": self.future_days,
+        }
+
+    def other_rules(self, values: dict[str, Any]) -> list[str]:
+        """Return by which rules days close otherwise than where :meth:`values` come from."""
+        own = self.values()
+        return [n for n in ("lateness_days", "future_days") if values.get(n, own[n]) != own[n]]
 
     def restore(self, values: dict[str, Any]) -> None:
         """Take over what :meth:`values` gave."""

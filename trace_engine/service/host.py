@@ -39,7 +39,7 @@ from trace_engine.service.turns import Turns
 from trace_engine.store.checkpoint import read_vocabulary
 from trace_engine.store.checkpoints import Checkpoint
 from trace_engine.store.findings_table import FindingFilters
-from trace_engine.store.journal import ADVANCE, Appended, Record
+from trace_engine.store.journal import ADVANCE, Appended, JournalError, Record
 from trace_engine.warmup import compile_kernels
 
 if TYPE_CHECKING:
@@ -168,7 +168,10 @@ class EngineHost:
                 vocabulary=None if checkpoint is None else read_vocabulary(checkpoint.folder),
             )
             engine.files = ["journal"]
-            return cls(engine, stores, settings, checkpoint)
+            host = cls(engine, stores, settings, checkpoint)
+            if checkpoint is None and host.journal.last_offset == 0:
+                host._save(0)  # says by which registry, policy and rules the first records go
+            return host
         except BaseException:
             stores.close()
             raise
@@ -210,6 +213,10 @@ class EngineHost:
         self.stores.close()
 
     def _run(self) -> None:
+        import os
+
+        if os.environ.get("TE_NICE"):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), int(os.environ["TE_NICE"]))
         try:
             if not is_warm():
                 compile_kernels()
@@ -268,7 +275,7 @@ class EngineHost:
     ) -> Future[Appended]:
         """Put a record into the journal; the future is done when it is on disk.
 
-        Raises ``JournalFull``; the future may raise ``BatchConflict``.
+        Raises ``JournalFull``; the future may raise ``BatchConflict`` and ``JournalError``.
         """
         return self._append(
             encoded, payload, rows=encoded.rows_in, batch_id=batch_id, digest=digest
@@ -278,6 +285,11 @@ class EngineHost:
         self._handover.begin()
         try:
             future = self.journal.append(payload, received_at=time.time_ns() // 1000, **options)
+        except JournalError as error:
+            self._handover.end(None, encoded)
+            refused: Future[Appended] = Future()
+            refused.set_exception(error)
+            return refused
         except BaseException:
             self._handover.end(None, encoded)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 import secrets
@@ -21,6 +22,7 @@ from trace_engine.store.journal import Journal
 from trace_engine.store.migrate import StoreError
 from trace_engine.store.outcomes import OutcomeStore
 from trace_engine.store.rejects import RejectStore
+from trace_engine.store.syncing import fsync_path
 
 if TYPE_CHECKING:
     from trace_engine.cluster.shard import Shard
@@ -32,6 +34,7 @@ _logger = logging.getLogger(__name__)
 JOURNAL, HASH_KEY = "journal.sqlite3", "hash.key"
 LOG, CHECKPOINTS, ARCHIVE = "log", "checkpoints", "archive"
 KEY_BYTES = 32
+_KEY_PURPOSE = b"trace-engine mark of a key 1"
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Stores:
                 CheckpointFolder(data / CHECKPOINTS),
                 FolderLog(data / LOG, lasting=True),
                 Archive(FolderUnits(data / ARCHIVE)),
-                hash_key(settings),
+                hash_key(settings, may_make=journal.last_offset == 0),
             )
         except BaseException:
             database.close()
@@ -111,12 +114,14 @@ class Stores:
     def restore(self, checkpoint: Checkpoint | None, engine: Engine, shard: Shard) -> int:
         """Load a checkpoint, if there is one, and return its offset.
 
-        Registry and policy may be newer than the state, but not while records wait that were
-        accepted under the old ones: judged by others, they could give other findings than before.
+        Registry, policy and the rules by which days close may be others than before, but not while
+        records wait that were accepted under the old ones: some of them may have been judged
+        already, and by others they could give other findings, or the same ones a second time.
         """
         if checkpoint is None:
             return 0
-        changed = other_reference(engine, checkpoint.folder)
+        reference = other_reference(engine, checkpoint.folder)
+        changed = [*reference, *shard.other_rules(checkpoint.values["shard"])]
         waiting = self.journal.last_offset - checkpoint.number
         if changed and waiting:
             raise CheckpointError(
@@ -124,9 +129,11 @@ class Stores:
                 "records came after it: start once with what was used before, stop the service "
                 "orderly, then start it with the new one"
             )
+        if checkpoint.values.get("key", self._key_mark()) != self._key_mark():
+            changed.append("key of pseudonyms")
         for name in changed:
             _logger.warning("another %s than before: it holds from now on", name)
-        checkpoint.load(engine, any_reference=bool(changed))
+        checkpoint.load(engine, any_reference=bool(reference))
         shard.restore(checkpoint.values["shard"])
         self.checkpoint_time = checkpoint.folder.stat().st_mtime
         self._forget = checkpoint.number
@@ -137,10 +144,14 @@ class Stores:
 
         That is the checkpoint before this one, to which a damaged one falls back.
         """
-        kept = {"journal": self.journal.identity, "shard": values}
+        kept = {"journal": self.journal.identity, "shard": values, "key": self._key_mark()}
         self.checkpoints.save(engine, offset, kept)
         forget, self._forget = self._forget, offset
         return forget
+
+    def _key_mark(self) -> str:
+        """Return what tells one key of pseudonyms from another, and nothing else of it."""
+        return hmac.digest(self.hash_key, _KEY_PURPOSE, "sha256")[:8].hex()
 
     def close(self) -> None:
         """Close journal and database."""
@@ -148,23 +159,25 @@ class Stores:
         self.database.close()
 
 
-def hash_key(settings: ServiceSettings) -> bytes:
+def hash_key(settings: ServiceSettings, *, may_make: bool = True) -> bytes:
     """Return the key that hashes personal numbers; make one where none was ever given.
 
     In order: the file of the settings, the environment, a file in the data folder that only its
-    owner can read. It must stay the same for as long as pseudonyms are to be compared. Raises
-    ``StoreError`` if it cannot be read or is too short.
+    owner can read. It must stay the same for as long as pseudonyms are to be compared: unless
+    ``may_make``, that file must be there. Raises ``StoreError`` if it cannot be read or is too
+    short.
     """
     given = settings.hash_key_file
     if given is None and os.environ.get(KEY_VARIABLE):
         return os.environ[KEY_VARIABLE].encode()
     path = Path(given) if given is not None else Path(settings.data) / HASH_KEY
     if given is None and not path.exists():
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "w") as out:
-            out.write(secrets.token_hex(KEY_BYTES) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+        if not may_make:
+            raise StoreError(
+                f"{path}: missing, and there are events whose pseudonyms were made with it: put it "
+                f"back, or name another key with hash_key_file or {KEY_VARIABLE}"
+            )
+        _make_key(path)
     try:
         key = path.read_text("ascii").strip().encode()
     except (OSError, UnicodeDecodeError) as error:
@@ -172,3 +185,16 @@ def hash_key(settings: ServiceSettings) -> bytes:
     if len(key) < KEY_BYTES:
         raise StoreError(f"{path}: a key of at least {KEY_BYTES} characters is needed")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key: whole and on the disk before it has its name."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w") as out:
+        out.write(secrets.token_hex(KEY_BYTES) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    partial.rename(path)
+    fsync_path(path.parent)

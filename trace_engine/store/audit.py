@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from trace_engine.store.database import Database, draw_numbers, insert_many
 from trace_engine.store.moments import from_micros, to_micros
-from trace_engine.store.tables import AUDIT
+from trace_engine.store.tables import AUDIT, indexed
 
 COUNTER_NAME = "audit"
 
@@ -49,7 +49,7 @@ class AuditLog:
                 (
                     number,
                     to_micros(note["at"]),
-                    *(without_nul(str(note.get(name) or "")) for name in texts),
+                    *(indexed(without_nul(str(note.get(name) or ""))) for name in texts),
                     msgspec.json.encode(note.get("details") or {}, enc_hook=str).decode(),
                 )
                 for number, note in zip(numbers, notes, strict=True)

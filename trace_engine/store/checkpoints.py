@@ -51,6 +51,7 @@ class CheckpointFolder:
     def __init__(self, path: str | Path, *, sync: bool = True) -> None:
         self.path = Path(path)
         self.sync = sync
+        self._left_out: set[int] = set()  # found not to be whole
         self.path.mkdir(parents=True, exist_ok=True)
 
     def numbers(self) -> list[int]:
@@ -77,6 +78,7 @@ class CheckpointFolder:
                 values = check_state(self.folder(number))
             except CheckpointError as error:
                 wrong.append(str(error))
+                self._left_out.add(number)
                 continue
             for line in wrong:
                 _log.warning("checkpoint left out, %d is used: %s", number, line)
@@ -94,11 +96,14 @@ class CheckpointFolder:
     ) -> Checkpoint:
         """Save the engine's state under ``number`` and remove what it makes superfluous.
 
-        That is all but this checkpoint and the one before it (one with a larger number was left out
-        by :meth:`latest`), what an interrupted save left, and files of the log that are not of it.
+        That is all but this checkpoint and the one before it (one with a larger number, or one that
+        is not whole, was left out by :meth:`latest`), what an interrupted save left, and files of
+        the log that are not of it.
         """
-        before = [other for other in self.numbers() if other < number]
+        left_out = self._left_out
+        before = [other for other in self.numbers() if other < number and other not in left_out]
         save_engine(engine, self.folder(number), reference, values=values, sync=self.sync)
+        left_out.discard(number)
         kept = {number, *before[-(KEPT - 1) :]}
         for path in list(self.path.iterdir()):
             superfluous = _NAME.fullmatch(path.name) and int(path.name) not in kept

@@ -216,6 +216,7 @@ def _sqlite(url: URL) -> Engine:
         url.set(drivername="sqlite+pysqlite", database=str(path.resolve())),
         pool_size=POOL_SIZE,
         max_overflow=-1,
+        hide_parameters=True,  # they would stand in logs: findings, secrets of webhooks
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
 
@@ -246,6 +247,7 @@ def _postgres(url: URL) -> Engine:
             pool_size=POOL_SIZE,
             max_overflow=POOL_SIZE,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={"application_name": "trace-engine", "connect_timeout": 10},
         )
     except NoSuchModuleError as error:

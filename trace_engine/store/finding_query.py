@@ -23,7 +23,7 @@ from sqlalchemy.sql.expression import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from trace_engine.store.moments import to_micros
-from trace_engine.store.tables import FINDING, FINDING_CODE
+from trace_engine.store.tables import FINDING, FINDING_CODE, indexed
 
 # Up to so many findings are sorted for a page; beyond the second figure, a filter leaves so many of
 # a million that the page is soon full wherever one begins.
@@ -71,7 +71,7 @@ def numbers_of_page(
     leading = next((name for name in _TELLING if name in equal), None)
     if filters.code is not None:
         query = query.join(FINDING_CODE, FINDING_CODE.c.id == FINDING.c.id)
-        query = query.where(FINDING_CODE.c.code == filters.code)
+        query = query.where(FINDING_CODE.c.code == indexed(filters.code))
         leading = "code"
     free = leading is None
     hidden = _hidden if connection.dialect.name == "sqlite" else _plain
@@ -103,7 +103,7 @@ def conditions_of(query: Select[Any], filters: FindingFilters) -> Select[Any]:
     """Return ``query`` over findings restricted to what ``filters`` leave, for reading them all."""
     if filters.code is not None:
         query = query.join(FINDING_CODE, FINDING_CODE.c.id == FINDING.c.id)
-        query = query.where(FINDING_CODE.c.code == filters.code)
+        query = query.where(FINDING_CODE.c.code == indexed(filters.code))
     for name, value in _equalities(filters).items():
         query = query.where(FINDING.c[name] == value)
     query = query.where(*_unindexed(filters))
@@ -114,11 +114,12 @@ def conditions_of(query: Select[Any], filters: FindingFilters) -> Select[Any]:
 
 def _equalities(filters: FindingFilters) -> dict[str, Any]:
     """Return by column what must be equal."""
+    named = ("family", "subject_id", "drug_id", "batch_no", "jurisdiction")
     equal: dict[str, Any] = {
-        name: getattr(filters, name)
-        for name in ("family", "subject_id", "drug_id", "batch_no", "late", "jurisdiction")
-        if getattr(filters, name) is not None
+        name: indexed(value) for name in named if (value := getattr(filters, name)) is not None
     }
+    if filters.late is not None:
+        equal["late"] = filters.late
     if len(filters.detector) == 1:
         equal["detector"] = filters.detector[0]
     if filters.region and len(filters.region) in _REGION_COLUMNS:

@@ -29,7 +29,7 @@ from trace_engine.store.finding_rows import (
     to_table,
 )
 from trace_engine.store.moments import from_micros
-from trace_engine.store.tables import FINDING, FINDING_CODE, FINDING_DOCUMENT
+from trace_engine.store.tables import FINDING, FINDING_CODE, FINDING_DOCUMENT, MOST_INDEXED, indexed
 
 __all__ = ["FindingFilters", "FindingStore"]
 
@@ -151,7 +151,7 @@ class FindingStore:
     ) -> Iterator[list[dict[str, Any]]]:
         query = conditions_of(_SELECT, filters)
         if subjects is not None:
-            query = query.where(FINDING.c.subject_id.in_(subjects))
+            query = query.where(FINDING.c.subject_id.in_([indexed(one) for one in subjects]))
         query = query.order_by(FINDING.c.number).limit(_ROWS_AT_ONCE)
         after = 0
         while True:
@@ -212,17 +212,17 @@ def _insert(connection: Connection, new: list[tuple[int, _Raised]], offset: int,
 
 
 def _codes(document: Document) -> list[str]:
-    """Return all codes of a finding, each once."""
-    codes = dict.fromkeys(document["codes"] or ())
+    """Return all codes of a finding as they are indexed, each once."""
+    codes = dict.fromkeys(code[:MOST_INDEXED] for code in document["codes"] or ())
     if document["code"]:
-        codes.setdefault(document["code"])
+        codes.setdefault(document["code"][:MOST_INDEXED])
     return list(codes)
 
 
 def _row(number: int, raised: _Raised, offset: int, now: int) -> tuple[Any, ...]:
     """Return a new row of ``FINDING``; its inner id is its first number."""
     document = raised.document
-    region = document["region"]
+    region = indexed(document["region"])
     return (
         number,
         number,
@@ -231,14 +231,14 @@ def _row(number: int, raised: _Raised, offset: int, now: int) -> tuple[Any, ...]
         document["family"],
         document["severity"],
         raised.time,
-        document["subject_id"],
+        indexed(document["subject_id"]),
         document["subject_type"],
-        document["drug_id"],
-        document["batch_no"],
+        indexed(document["drug_id"]),
+        indexed(document["batch_no"]),
         region,
         region[:2] if region else None,
         region[:4] if region else None,
-        document["jurisdiction"],
+        indexed(document["jurisdiction"]),
         document["code_count"],
         document["amount"],
         raised.late,

@@ -50,8 +50,8 @@ def backup_service(data: Path, target: Path) -> BackedUp:
         partial.mkdir(parents=True, mode=0o700)
         try:
             offset = _copy_state(data, partial)
-        except FileNotFoundError:
-            continue  # the checkpoint was superseded while it was copied
+        except _SupersededError:
+            continue
         database = (data / DATABASE).is_file()
         if database:
             backup_file(data / DATABASE, partial / DATABASE)
@@ -63,6 +63,10 @@ def backup_service(data: Path, target: Path) -> BackedUp:
             return BackedUp(offset, size, database)
     shutil.rmtree(partial, ignore_errors=True)
     raise StoreError(f"{data}: the state is saved too often to be copied: raise checkpoint_seconds")
+
+
+class _SupersededError(Exception):
+    """The checkpoint was removed while it was copied, as there are two newer ones."""
 
 
 def _copy_state(data: Path, partial: Path) -> int:
@@ -77,10 +81,15 @@ def _copy_state(data: Path, partial: Path) -> int:
         return 0
     folders = CheckpointFolder(partial / CHECKPOINTS)
     source = CheckpointFolder(data / CHECKPOINTS).folder(numbers[-1])
-    shutil.copytree(source, folders.folder(numbers[-1]))
-    for name in (LOG, ARCHIVE):  # files that only grow: what is newer than the state is left out
-        for path in sorted((data / name).glob("[!.]*")):
-            shutil.copy2(path, partial / name / path.name)
+    try:
+        shutil.copytree(source, folders.folder(numbers[-1]))
+        for name in (LOG, ARCHIVE):  # they only grow: what is newer than the state is left out
+            for path in sorted((data / name).glob("[!.]*")):
+                shutil.copy2(path, partial / name / path.name)
+    except OSError as error:  # copytree tells of a file that is gone by an error of its own
+        if isinstance(error, FileNotFoundError) or not source.exists():
+            raise _SupersededError from error
+        raise StoreError(f"{source}: could not be copied: {error}") from error
     latest = folders.latest()  # checks every file of it
     if latest is None:
         raise CheckpointError(f"{source}: could not be copied")

@@ -6,6 +6,16 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, MetaData, T
 
 METADATA = MetaData()
 
+MOST_INDEXED = 500  # characters; an index of PostgreSQL takes 2704 bytes a value, and no more
+
+
+def indexed(text: str | None) -> str | None:
+    """Return the beginning of ``text`` that stands in columns with an index, and is asked for.
+
+    What senders name may be of any length; no real identifier is this long.
+    """
+    return text if text is None else text[:MOST_INDEXED]
+
 
 def _text(name: str, *, null: bool = False) -> Column[str]:
     return Column(name, Text, nullable=null)
