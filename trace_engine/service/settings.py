@@ -33,7 +33,10 @@ class SettingsError(Exception):
 
 
 def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many threads the engine gets: one processor is left to requests."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    there = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(1, there - 1)
 
 
 class ServiceSettings(BaseSettings):

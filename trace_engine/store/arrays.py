@@ -25,6 +25,7 @@ _NOWHERE: Mapping[str, Array] = {}
 ALIGNED = 64
 BLOCK = 1 << 20  # bytes checked together; small enough to stay in the cache between two looks
 _THREADS = 4  # at most; two keep a disk busy
+_SYNCED = 8  # blocks written between two looks at the disk, where all must be there in the end
 _ALONE = 8  # blocks not worth a thread
 _ZEROS = memoryview(bytes(ALIGNED))
 
@@ -121,6 +122,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], *, sync: bool = False)
             done = 0
             while done < len(block):
                 done += os.pwrite(file, block[done:], start + done)
+            if sync and number % _SYNCED == _SYNCED - 1:
+                os.fdatasync(file)  # bit by bit: others wait for this disk, too
 
         each(write, range(len(checks)))
         if sync:

@@ -163,6 +163,16 @@ async def _read(
         door.room.give(reserved)
 
 
+def _full(full: JournalFull) -> Problem:
+    return Problem(
+        429,
+        "too-many-requests",
+        detail="more events wait for the engine than may; send the same request again",
+        detail_zh="等待处理的事件过多，请稍后重发同一请求",
+        retry_after=full.retry_after,
+    )
+
+
 async def _append(host: EngineHost, admitted: Admitted, batch_id: str | None) -> Appended:
     try:
         future = host.submit(
@@ -170,13 +180,7 @@ async def _append(host: EngineHost, admitted: Admitted, batch_id: str | None) ->
         )
         return await _durable(future)
     except JournalFull as full:
-        raise Problem(
-            429,
-            "too-many-requests",
-            detail="more events wait for the engine than may; send the same request again",
-            detail_zh="等待处理的事件过多，请稍后重发同一请求",
-            retry_after=full.retry_after,
-        ) from full
+        raise _full(full) from full
     except BatchConflict as conflict:
         raise Problem(
             409,
@@ -349,7 +353,10 @@ async def close_days(
             f"晚于已收到的最晚业务日期（{_date(last) or '尚无'}）",
         )
     record(request, "watermark.advance", str(order.close_through))
-    appended = await _durable(host.advance(order.close_through))
+    try:
+        appended = await _durable(host.advance(order.close_through))
+    except JournalFull as full:
+        raise _full(full) from full
     taken = await _taken(host, appended.offset, wait)
     return _answers.json_answer(
         {
