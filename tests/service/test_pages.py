@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.testclient import TestClient
 
 from tests.service.fakes import FakeHost, FakeKeys, client, settings
 from trace_engine.service import status_page
 from trace_engine.service.access import Role
 from trace_engine.service.app import create_app
-from trace_engine.service.problems import KINDS
+from trace_engine.service.problems import KINDS, rule_zh
 
 STATIC = Path(status_page.__file__).parent / "static"
 PAGES = ("/", "/docs", "/problems", "/problems/not-found")
@@ -216,3 +218,40 @@ def test_metrics_tell_requests_by_route_and_the_engines_numbers(c: TestClient) -
     day = (date(2026, 2, 28) - date(1970, 1, 1)).days * 86_400
     assert f"trace_engine_watermark_seconds {day / 1e9}e+09" in text
     assert "trace_engine_process_resident_memory_bytes" in text
+
+
+def test_rules_in_chinese_name_the_limits_that_pydantic_names() -> None:
+    """A limit of another name would leave the officer with English alone, unnoticed."""
+
+    class Probe(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        text: str = Field(min_length=2, max_length=3, pattern="^a")
+        other: str = Field(max_length=3)
+        form: str = Field(pattern="^a")
+        number: float = Field(gt=1, lt=5)
+        whole: int = Field(ge=1, le=5)
+        much: int = Field(le=5)
+        high: float = Field(lt=5)
+        some: list[int] = Field(min_length=1)
+        few: list[int] = Field(max_length=1)
+        one: Literal["a", "b"]
+
+    with pytest.raises(ValidationError) as caught:
+        Probe.model_validate(
+            {
+                "text": "a", "other": "aaaa", "form": "b", "number": 0, "whole": 0, "much": 9,
+                "high": 9, "some": [], "few": [1, 2], "one": "c", "more": 1,
+            }
+        )  # fmt: skip
+    errors = caught.value.errors()
+    assert len(errors) == 11
+    told = {str(e["loc"][0]): rule_zh(e["type"], e.get("ctx", {})) for e in errors}
+    assert told == {
+        "text": "至少 2 个字符", "other": "最多 3 个字符", "form": "格式不符，应匹配 ^a",
+        "number": "应大于 1.0", "whole": "应不小于 1", "much": "应不大于 5", "high": "应小于 5.0",
+        "some": "至少 1 项", "few": "最多 1 项", "one": "应为以下之一：'a'、'b'",
+        "more": "没有此项，请核对名称",
+    }  # fmt: skip
+    assert rule_zh("a_rule_of_tomorrow", {}) == ""
+    assert rule_zh("less_than", {"other": 1}) == ""

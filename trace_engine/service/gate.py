@@ -127,6 +127,7 @@ class Gate:
             413,
             "too-large",
             detail=f"at most {most} bytes",
+            detail_zh=f"正文最多 {most} 字节，请减少每次请求的事件数。未保存任何内容。",
             headers={"Connection": "close"},
             most_bytes=most,
         )

@@ -245,15 +245,72 @@ async def _http(request: Request, error: Exception) -> Response:
     return response(told, _request_id(request))
 
 
+_DAY_ZH = "应为日期，如 2026-03-01"
+_MOMENT_ZH = "应为日期或时刻，如 2026-03-01 或 2026-03-01T08:00:00+08:00"
+# Pydantic's rules that callers meet, with its own names for the limits ({ge}, {expected}, ...).
+RULES_ZH: dict[str, str] = {
+    "missing": "缺少此项",
+    "extra_forbidden": "没有此项，请核对名称",
+    "json_invalid": "不是合法的 JSON",
+    "greater_than": "应大于 {gt}",
+    "greater_than_equal": "应不小于 {ge}",
+    "less_than": "应小于 {lt}",
+    "less_than_equal": "应不大于 {le}",
+    "literal_error": "应为以下之一：{expected}",
+    "string_type": "应为文本",
+    "string_too_short": "至少 {min_length} 个字符",
+    "string_too_long": "最多 {max_length} 个字符",
+    "string_pattern_mismatch": "格式不符，应匹配 {pattern}",
+    "too_short": "至少 {min_length} 项",
+    "too_long": "最多 {max_length} 项",
+    "int_type": "应为整数",
+    "int_parsing": "应为整数",
+    "int_from_float": "应为整数",
+    "float_type": "应为数字",
+    "float_parsing": "应为数字",
+    "finite_number": "应为有限的数字",
+    "bool_type": "应为 true 或 false",
+    "bool_parsing": "应为 true 或 false",
+    "list_type": "应为数组",
+    "model_type": "应为 JSON 对象",
+    "model_attributes_type": "应为 JSON 对象",
+    "date_type": _DAY_ZH,
+    "date_parsing": _DAY_ZH,
+    "date_from_datetime_parsing": _DAY_ZH,
+    "date_from_datetime_inexact": _DAY_ZH,
+    "datetime_type": _MOMENT_ZH,
+    "datetime_parsing": _MOMENT_ZH,
+    "datetime_from_date_parsing": _MOMENT_ZH,
+}
+
+
+def rule_zh(rule: str, limits: Mapping[str, Any]) -> str:
+    """Return in Chinese what a value has to be by pydantic's ``rule``; empty for rare rules."""
+    words = RULES_ZH.get(rule, "")
+    try:
+        # Pydantic joins the choices of a literal in English.
+        return words.format_map(
+            {
+                name: str(value).replace(" or ", "、").replace(", ", "、")
+                if name == "expected"
+                else value
+                for name, value in limits.items()
+            }
+        )
+    except KeyError:  # another version of pydantic calls the limit by another name
+        return ""
+
+
 async def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     found: Sequence[Mapping[str, Any]] = error.errors()
     # The value itself is left out: it may be a personal number.
-    errors = [
-        {"where": ".".join(map(str, e["loc"])), "what": str(e["msg"]), "rule": str(e["type"])}
-        for e in found[:MOST_ERRORS]
-    ]
+    errors = []
+    for e in found[:MOST_ERRORS]:
+        told = {"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])}
+        chinese = rule_zh(str(e["type"]), e.get("ctx") or {})
+        errors.append(told | ({"what_zh": chinese} if chinese else {}) | {"rule": str(e["type"])})
     return response(Problem(422, "invalid", errors=errors), _request_id(request))
 
 

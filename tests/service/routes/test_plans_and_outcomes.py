@@ -169,3 +169,39 @@ def test_outcomes_in_pages_and_other_forms(api: Api) -> None:
     assert lines(api.get(OUTCOMES, headers={"Accept": "application/x-ndjson"})) == rows
     assert sheet(api.get(OUTCOMES, headers={"Accept": "text/csv"}))[0]["note"] == "'=1+1"
     problem(api.client.post(OUTCOMES, json=outcome(1), headers=api.reader), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ([{"enterprise_id": "Q1", "date": "2026-04-02", "outcome": "maybe"}], "list.0.outcome"),
+        (
+            {"outcomes": [{"enterprise_id": "Q1", "date": "2026-04-02", "outcome": "maybe"}]},
+            "outcomes.outcomes.0.outcome",
+        ),
+        ({"enterprise_id": "Q1", "date": "2026-04-02", "outcome": "maybe"}, "outcome.outcome"),
+    ],
+)
+def test_errors_are_told_of_the_form_that_was_sent(api: Api, body: Any, wrong: str) -> None:
+    answer = api.client.post(OUTCOMES, json=body, headers=api.officer)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["where"] == f"body.{wrong}"
+    assert error["what_zh"] == "应为以下之一：'violation'、'clean'"
+
+
+@pytest.mark.parametrize("body", [None, 1, "text", [1]])
+def test_what_is_no_outcome_is_refused_in_one_line(api: Api, body: Any) -> None:
+    answer = api.client.post(OUTCOMES, json=body, headers=api.officer)
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "chinese"),
+    [(-1, "应不小于 0"), (1.5, "应为整数"), (None, "应为整数")],
+)
+def test_a_wrong_budget_is_told_in_chinese(api: Api, budget: Any, chinese: str) -> None:
+    (error,) = ask(api, budget=budget).json()["errors"]
+    assert error["where"] == "body.budget"
+    assert error["what_zh"] == chinese

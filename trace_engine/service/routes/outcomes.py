@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
@@ -102,6 +102,14 @@ class OutcomesPage(Page):
     outcomes: list[Outcome]
 
 
+def _form(body: Any) -> str:
+    """Return which form was meant, so that errors are told of that form alone."""
+    if isinstance(body, list):
+        return "list"
+    several = "outcomes" in body if isinstance(body, dict) else isinstance(body, NewOutcomes)
+    return "outcomes" if several else "outcome"
+
+
 @router.post(
     "/outcomes",
     summary="Report results of inspections 上报检查与抽检结果",
@@ -112,9 +120,10 @@ def add_outcomes(
     request: Request,
     _caller: Annotated[Any, Depends(require(Role.OFFICER))],
     body: Annotated[
-        NewOutcomes
-        | NewOutcome
-        | Annotated[list[NewOutcome], Field(min_length=1, max_length=MOST)],
+        Annotated[NewOutcomes, Tag("outcomes")]
+        | Annotated[NewOutcome, Tag("outcome")]
+        | Annotated[list[NewOutcome], Field(min_length=1, max_length=MOST), Tag("list")],
+        Discriminator(_form),
         Body(description='One outcome, a list of them, or `{"outcomes": [...]}`.'),
     ],
 ) -> Response:
