@@ -77,7 +77,7 @@ class ServiceSettings(BaseSettings):
 
     # When days close, and what is kept.
     lateness_days: int = Field(
-        2, ge=0, le=366, description="a day closes when one this much later has been seen"
+        2, ge=0, le=366, description="so many days before the latest one seen stay open"
     )
     future_days: int | None = Field(
         1, ge=0, description="an event further ahead of its receipt than this closes no day"

@@ -67,7 +67,7 @@ class Status(BaseModel):
     started_at: datetime
     watermark: date | None = Field(description="Latest day seen")
     closed_through: date | None = Field(description="Last day whose events are judged")
-    lateness_days: int = Field(description="A day closes when one this much later has been seen")
+    lateness_days: int = Field(description="So many days before the latest one seen stay open")
     counts: Counts
     pending_events: int = Field(description="Events held until their day closes")
     live_codes: int = Field(description="Codes in the engine's state")

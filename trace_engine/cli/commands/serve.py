@@ -72,8 +72,8 @@ _PATH = click.Path(path_type=Path)
     "--lateness-days",
     type=click.IntRange(0, 366),
     about=Text(
-        "见到晚这么多天的事件后结算一天（默认 2）。",
-        "A day closes when one this much later was seen (default: 2).",
+        "已见最晚一日之前仍不结算的天数（默认 2）。",
+        "Days before the latest one seen that stay open (default: 2).",
     ),
 )
 @option(
