@@ -25,7 +25,9 @@ DEPLOY = ROOT / "deploy"
 
 
 def metric_names() -> set[str]:
-    app = create_app(FakeHost(), settings(), keys=FakeKeys(), audit=lambda _: None, routes=("stream",))
+    app = create_app(
+        FakeHost(), settings(), keys=FakeKeys(), audit=lambda _: None, routes=("stream",)
+    )
     with client(app) as c:
         c.get("/healthz")
         c.post("/v1/nothing", content=b"x")

@@ -255,3 +255,10 @@ def test_rules_in_chinese_name_the_limits_that_pydantic_names() -> None:
     }  # fmt: skip
     assert rule_zh("a_rule_of_tomorrow", {}) == ""
     assert rule_zh("less_than", {"other": 1}) == ""
+
+
+def test_script_asks_where_the_key_stands_in_the_address_too() -> None:
+    """Browsers refuse to fetch relative addresses of a page opened as http://x:KEY@host/."""
+    script = (Path(status_page.__file__).parent / "static" / "status.js").read_text("utf-8")
+    asked = re.findall(r"fetch\((.)([^,]*?)\1,", script)
+    assert asked == [("`", "${location.origin}/v1/status")]

@@ -44,7 +44,7 @@
 
   const poll = async () => {
     try {
-      const answer = await fetch("/v1/status", { headers: { Accept: "application/json" } });
+      const answer = await fetch(`${location.origin}/v1/status`, { headers: { Accept: "application/json" } });
       if (answer.ok) renew(await answer.json());
       if (answer.status === 401) return; // the key was revoked: the page stays as it is
     } catch {
