@@ -20,6 +20,7 @@ from trace_engine.service import host as hosts
 from trace_engine.service.host import EngineHost
 from trace_engine.service.settings import ServiceSettings
 from trace_engine.simulate import simulate
+from trace_engine.store.backup import backup_file
 from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.findings_table import FindingFilters
 from trace_engine.store.journal import JournalError
@@ -388,3 +389,23 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
     assert host.wait_taken(host.journal.last_offset, 60) is not None
     assert host.status().counts["rows"] == 500
     host.close()
+
+
+def test_a_database_older_than_the_state_is_refused(
+    tmp_path: Path, market: Path, events: pa.Table
+) -> None:
+    host = open_host(tmp_path, market)
+    first = send(host, events.slice(0, 2000))
+    assert host.wait_taken(first, 60) is not None
+    host.close()
+    older = tmp_path / "older.sqlite3"
+    backup_file(tmp_path / "trace-engine.sqlite3", older)
+    host = open_host(tmp_path, market)
+    second = send(host, events.slice(2000, 2000))
+    assert host.wait_taken(second, 60) is not None
+    host.close()
+    for path in tmp_path.glob("trace-engine.sqlite3*"):
+        path.unlink()
+    older.rename(tmp_path / "trace-engine.sqlite3")
+    with pytest.raises(CheckpointError, match="findings up to record 1 only"):
+        open_host(tmp_path, market)

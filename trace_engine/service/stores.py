@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 JOURNAL, HASH_KEY = "journal.sqlite3", "hash.key"
+COVERED = "covered offset"  # all findings up to this record are in the database
 LOG, CHECKPOINTS, ARCHIVE = "log", "checkpoints", "archive"
 KEY_BYTES = 32
 _KEY_PURPOSE = b"trace-engine mark of a key 1"
@@ -109,6 +110,12 @@ class Stores:
                 f"{where}: holds up to record {after}, the journal begins with "
                 f"{self.journal.first_offset}: restore the checkpoint that belongs to it"
             )
+        covered = int(self.database.setting(COVERED) or 0)
+        if covered < after:
+            raise CheckpointError(
+                f"{where}: knows record {after}, the database has findings up to record {covered} "
+                "only: restore the database that belongs to this state"
+            )
         return latest
 
     def restore(self, checkpoint: Checkpoint | None, engine: Engine, shard: Shard) -> int:
@@ -144,6 +151,8 @@ class Stores:
 
         That is the checkpoint before this one, to which a damaged one falls back.
         """
+        # First, so that no state is ahead of the database that belongs to it.
+        self.database.keep(COVERED, str(offset))
         kept = {"journal": self.journal.identity, "shard": values, "key": self._key_mark()}
         self.checkpoints.save(engine, offset, kept)
         forget, self._forget = self._forget, offset

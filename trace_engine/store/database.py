@@ -132,6 +132,15 @@ class Database:
             elif known != value:
                 raise StoreError(f"{self.url}: belongs to another {name}")
 
+    def keep(self, name: str, value: str) -> None:
+        """Keep ``value`` under ``name``, in place of what was there."""
+        with self.write() as connection:
+            changed = connection.execute(
+                update(SETTING).where(SETTING.c.name == name).values(value=value)
+            )
+            if changed.rowcount == 0:
+                connection.execute(insert(SETTING), {"name": name, "value": value})
+
     def apply_retention(self, years: int, now: datetime) -> dict[str, int]:
         """Delete what is older than ``years`` and return how many rows of which table.
 
