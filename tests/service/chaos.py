@@ -284,8 +284,21 @@ def check(chaos: Chaos, expected: Result) -> Report:
         table.sort_by("finding_id").combine_chunks() for table in (findings, expected.findings)
     )
     assert ours["finding_id"].equals(theirs["finding_id"])
-    assert ours.equals(theirs)
+    assert ours.equals(theirs), difference(ours, theirs)
     return report
+
+
+def difference(ours: pa.Table, theirs: pa.Table) -> str:
+    """Say in which columns findings of the same ids differ, with the first case of each."""
+    lines = []
+    for name in theirs.schema.names:
+        pairs = zip(ours[name].to_pylist(), theirs[name].to_pylist(), strict=True)
+        wrong = [(row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1]]
+        if wrong:
+            row, (found, expected) = wrong[0]
+            detector = theirs["detector"][row].as_py()
+            lines.append(f"{name}: {len(wrong)} differ, first ({detector}): {found} != {expected}")
+    return "\n".join(lines)
 
 
 def main() -> None:
