@@ -246,7 +246,8 @@ class Yardstick:
         for types in ((kind,), _TRADES.get(kind, ())):
             alike, rates = self._alike(types)
             others = alike != actor
-            peers, rates = alike[others], rates[others]
+            # Sorted: sums of fractions depend on their order, and actors are numbered on arrival.
+            peers, rates = alike[others], np.sort(rates[others])
             if len(peers) >= self.minimum_peers:
                 chance = max(int(self.acts[peers].sum()), 1) / int(self.events[peers].sum())
                 return float(rates.mean()), float(rates.std()), chance, len(peers)
