@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import click
 
 from trace_engine.cli.bilingual import Text, command, common, language, option, say
+from trace_engine.cli.settings import policy_option
 from trace_engine.cli.show import plain
 
 # What a plug-in adds beyond these is shown as it wrote it.
@@ -95,61 +96,17 @@ SHANGHAI = timezone(timedelta(hours=8))  # no daylight saving since 1991
 
 
 def entries(policy_path: str | None) -> list[dict[str, Any]]:
-    """Return one JSON-ready record a detector, with its parameters as the policy sets them today.
+    """Return the cards of all detectors (:func:`trace_engine.cards.cards`) as of today.
 
-    Fields: ``id``, ``title_zh``, ``title_en``, ``family``, ``evidence``, ``key``, ``rows``,
-    ``basis``, ``unit``, ``needs``, ``jurisdiction``, ``false_positives``, ``false_positives_zh`` and
-    ``parameters``: each with ``name``, ``value``, ``unit``, ``source``, ``description``, ``description_zh``.
+    ``policy_path`` names a policy file; None is the one shipped. Raises ``PolicyError``.
     """
+    from trace_engine.cards import cards
     from trace_engine.detectors.registry import detector_classes
     from trace_engine.policy import Policy
 
     policy = Policy.load(policy_path)
-    classes = detector_classes()
-    policy.check(classes)
-    today = (datetime.now(SHANGHAI).date() - date(1970, 1, 1)).days
-    return [
-        {
-            "id": name,
-            "title_zh": cls.title_zh,
-            "title_en": cls.title_en,
-            "family": str(cls.family),
-            "evidence": str(cls.evidence),
-            "key": cls.key,
-            "rows": list(cls.rows),
-            "basis": cls.basis,
-            "unit": cls.unit,
-            "needs": list(cls.needs),
-            "jurisdiction": str(cls.jurisdiction),
-            "false_positives": cls.false_positives,
-            "false_positives_zh": cls.false_positives_zh,
-            "parameters": _parameters(policy, cls, today),
-        }
-        for name, cls in classes.items()
-    ]
-
-
-def _parameters(policy: Any, cls: Any, day: int) -> list[dict[str, Any]]:
-    import msgspec
-
-    schema = msgspec.json.schema(cls.parameters)
-    properties = schema["$defs"][cls.parameters.__name__]["properties"]
-    values = msgspec.to_builtins(policy.parameters(cls.id, cls.parameters, day))
-    found = []
-    for name, value in values.items():
-        about = properties.get(name, {})
-        stated = policy.provenance(cls.id, name, day)
-        found.append(
-            {
-                "name": name,
-                "value": value,
-                "unit": (stated.unit if stated else "") or about.get("unit", ""),
-                "source": stated.source if stated else "default",
-                "description": about.get("description", ""),
-                "description_zh": about.get("zh", ""),
-            }
-        )
-    return found
+    policy.check(detector_classes())
+    return cards(policy, datetime.now(SHANGHAI).date())
 
 
 def _word(text: str) -> str:
@@ -200,12 +157,7 @@ def _print(entry: dict[str, Any]) -> None:
     )
 )
 @click.argument("detectors", metavar="[ID]...", nargs=-1)
-@option(
-    "--policy",
-    metavar="FILE",
-    default=None,
-    about=Text("策略文件（默认随附策略）。", "Policy file (default: the one shipped)."),
-)
+@policy_option
 @option("--json", "as_json", is_flag=True, about=Text("输出 JSON。", "Print JSON."))
 @common
 def catalog(

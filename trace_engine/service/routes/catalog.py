@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field
 
+from trace_engine.cards import cards
 from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers, _paging
@@ -18,7 +18,6 @@ from trace_engine.store.rejects import RejectStore
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
-_EPOCH = dt.date(1970, 1, 1)
 REJECTS = "rejects"
 REJECT_COLUMNS = (
     "number", "offset", "source", "file", "row", "column", "reason", "detail", "raw", "stored_at",
@@ -117,7 +116,10 @@ def list_detectors(
         catalogue = {
             "policy_version": str(policy.version),
             "as_of": today,
-            "detectors": cards(policy, today),
+            "detectors": [
+                {name: card[name] for name in DetectorCard.model_fields}
+                for card in cards(policy, today)
+            ],
         }
         # One day's only; the policy of a running service does not change.
         made = request.app.state.catalogue = {today: _answers.json_bytes(catalogue)}
@@ -125,52 +127,6 @@ def list_detectors(
     if (same := _answers.unchanged(request, tag)) is not None:
         return same
     return Response(made[today], 200, {"ETag": tag}, _answers.JSON)
-
-
-def cards(policy: Any, today: dt.date) -> list[dict[str, Any]]:
-    """Return one JSON-ready card a detector, parameters as ``policy`` sets them on ``today``."""
-    from trace_engine.detectors.registry import detector_classes
-
-    day = (today - _EPOCH).days
-    return [
-        {
-            "id": name,
-            "title_zh": rule.title_zh,
-            "title_en": rule.title_en,
-            "family": str(rule.family),
-            "evidence": str(rule.evidence),
-            "key": rule.key,
-            "basis": rule.basis,
-            "unit": rule.unit,
-            "needs": list(rule.needs),
-            "jurisdiction": str(rule.jurisdiction),
-            "false_positives": rule.false_positives,
-            "false_positives_zh": rule.false_positives_zh,
-            "parameters": _parameters(policy, rule, day),
-        }
-        for name, rule in detector_classes().items()
-    ]
-
-
-def _parameters(policy: Any, rule: Any, day: int) -> list[dict[str, Any]]:
-    schema = msgspec.json.schema(rule.parameters)
-    about = schema["$defs"][rule.parameters.__name__]["properties"]
-    values = msgspec.to_builtins(policy.parameters(rule.id, rule.parameters, day))
-    found = []
-    for name, value in values.items():
-        said = about.get(name, {})
-        stated = policy.provenance(rule.id, name, day)
-        found.append(
-            {
-                "name": name,
-                "value": value,
-                "unit": (stated.unit if stated else "") or said.get("unit", ""),
-                "source": stated.source if stated else "default",
-                "description": said.get("description", ""),
-                "description_zh": said.get("zh", ""),
-            }
-        )
-    return found
 
 
 @router.get(
