@@ -11,6 +11,7 @@ import click
 from trace_engine.cli.bilingual import Text, command, common, option, say
 from trace_engine.cli.errors import DONE, UserError, one_line
 from trace_engine.cli.service import places, settings_from
+from trace_engine.cli.settings import policy_option, registry_option
 
 if TYPE_CHECKING:
     from trace_engine.service.settings import ServiceSettings
@@ -31,19 +32,8 @@ _PATH = click.Path(path_type=Path)
     )
 )
 @places
-@option(
-    "--registry",
-    type=_PATH,
-    metavar="DIR",
-    about=Text(
-        "登记数据文件夹（企业、药品、网店、召回等）。", "Registry folder (enterprises, drugs, ...)."
-    ),
-)
-@option(
-    "--policy",
-    metavar="FILE",
-    about=Text("策略文件（默认随附策略）。", "Policy file (default: the one shipped)."),
-)
+@registry_option
+@policy_option
 @option("--host", about=Text("监听地址（默认 127.0.0.1）。", "Address (default: 127.0.0.1)."))
 @option(
     "--port",
