@@ -20,13 +20,13 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trace_engine.store.backlog import Backlog, JournalFull
 from trace_engine.store.journal_file import FileLock, JournalError, connect, prepare
+from trace_engine.store.journal_group import Entry, roll_back, write_group
 from trace_engine.store.journal_records import (
     ADVANCE,
     EVENTS,
@@ -58,18 +58,6 @@ __all__ = [
 # A group is one transaction: bounded, so that the first of it does not wait for too many others.
 MOST_GROUP_BYTES = 32 << 20
 MOST_GROUP = 1024
-
-
-@dataclass(slots=True)
-class _Entry:
-    payload: Buffer
-    size: int
-    kind: int
-    rows: int
-    batch_id: str | None
-    digest: str
-    received_at: int
-    future: Future[Appended]
 
 
 class Journal:
@@ -123,7 +111,7 @@ class Journal:
             backlog.restore(number, size, rows)
             self._last = number
         self._backlog = backlog
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Entry] = deque()
         self._closing = False
         self._failure: str | None = None
         self._lock = threading.Lock()
@@ -169,7 +157,7 @@ class Journal:
             text = digest.hex() if isinstance(digest, bytes) else digest
         future: Future[Appended] = Future()
         received_at = received_at or time.time_ns() // 1000
-        entry = _Entry(payload, size, kind, rows, batch_id, text, received_at, future)
+        entry = Entry(payload, size, kind, rows, batch_id, text, received_at, future)
         with self._lock:
             self._refuse_unusable()
             self._backlog.admit(size, rows)
@@ -200,7 +188,7 @@ class Journal:
             self._fail(f"{self.path}: the journal's writer ended: {error!r}")
             raise
 
-    def _next_group(self) -> list[_Entry] | None:
+    def _next_group(self) -> list[Entry] | None:
         """Return what to store next; empty if there is only upkeep to do; None to end."""
         with self._lock:
             while not self._queue:
@@ -210,7 +198,7 @@ class Journal:
                 if pause == 0.0:
                     return []
                 self._work.wait(pause)
-            group: list[_Entry] = []
+            group: list[Entry] = []
             size = 0
             while self._queue and len(group) < MOST_GROUP:
                 entry = self._queue[0]
@@ -224,11 +212,11 @@ class Journal:
                     self._backlog.release(entry.size, entry.rows)
             return group
 
-    def _store(self, group: list[_Entry]) -> None:
+    def _store(self, group: list[Entry]) -> None:
         try:
-            answers = self._write(group)
+            answers = write_group(self._writer, group, self._last)
         except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
-            failure = self._roll_back(error)
+            failure = roll_back(self._writer, self.path, error)
             with self._lock:
                 for entry in group:
                     self._backlog.release(entry.size, entry.rows)
@@ -251,57 +239,6 @@ class Journal:
                 entry.future.set_result(answer)
             else:
                 entry.future.set_exception(answer)
-
-    def _write(self, group: list[_Entry]) -> list[Appended | BatchConflict]:
-        answers: list[Appended | BatchConflict] = []
-        offset = self._last
-        now = int(time.time())
-        execute = self._writer.execute
-        execute("BEGIN IMMEDIATE")
-        for entry in group:
-            if entry.batch_id is not None:
-                known = execute(
-                    "SELECT digest, number FROM batch WHERE batch_id = ?", (entry.batch_id,)
-                ).fetchone()
-                if known is not None:
-                    answers.append(
-                        Appended(known[1], repeated=True)
-                        if known[0] == entry.digest
-                        else BatchConflict(
-                            f"batch {entry.batch_id!r} was stored at offset {known[1]} with "
-                            "another content"
-                        )
-                    )
-                    continue
-            offset += 1
-            execute(
-                "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)",
-                (offset, entry.kind, entry.received_at, entry.rows, entry.batch_id, entry.payload),
-            )
-            if entry.batch_id is not None:
-                execute(
-                    "INSERT INTO batch VALUES (?, ?, ?, ?)",
-                    (entry.batch_id, entry.digest, offset, now),
-                )
-            answers.append(Appended(offset, repeated=False))
-        execute("COMMIT")
-        return answers
-
-    def _roll_back(self, error: Exception) -> JournalUnwritable:
-        """Undo what a failed transaction did; say whether the journal can go on."""
-        # Known to leave all before it sound: a full disk, another who held the file for too long,
-        # and what never came to SQLite.
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is None:
-            sound = not isinstance(error, MemoryError)
-        else:
-            sound = code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
-        try:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-        except sqlite3.Error as another:
-            return JournalUnwritable(f"{self.path}: {error}, then {another}", permanent=True)
-        return JournalUnwritable(f"{self.path}: {error}; nothing was stored", permanent=not sound)
 
     def _fail(self, why: str) -> None:
         with self._lock:
