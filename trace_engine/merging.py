@@ -19,7 +19,7 @@ from trace_engine.core.codetable import SHARDS, Table, find, find_or_add
 from trace_engine.core.eventlog import MemoryChunk
 from trace_engine.core.kernel import kernel
 from trace_engine.core.movements import WAITING
-from trace_engine.core.packages import PackageTable
+from trace_engine.core.packagetable import PackageTable
 from trace_engine.core.past import last_events, shard_of
 from trace_engine.core.records import Records
 from trace_engine.core.returning import recall_all

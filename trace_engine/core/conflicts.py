@@ -18,7 +18,7 @@ from trace_engine.events.kinds import EventKind, Role
 
 if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
-    from trace_engine.core.packages import PackageTable
+    from trace_engine.core.packagetable import PackageTable
     from trace_engine.core.shards import CodeShards
     from trace_engine.core.signals import Custody
     from trace_engine.events.batch import EventBatch

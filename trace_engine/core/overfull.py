@@ -21,7 +21,7 @@ from trace_engine.events.kinds import EventKind
 
 if TYPE_CHECKING:
     from trace_engine.core.eventlog import EventLog
-    from trace_engine.core.packages import PackageTable
+    from trace_engine.core.packagetable import PackageTable
     from trace_engine.events.batch import EventBatch
 
 Bools = npt.NDArray[np.bool_]

@@ -1,12 +1,12 @@
-"""Which code was ever in which other code: a growing table of pairs, and nothing of times.
+"""Which code was ever in which other code: pairs as arrays, and how kernels fill and walk them.
 
-When a pair held is found from events (``core.stories``); the table only says whose events to look
-at. Codes that never stood beside a ``parent_code`` are not in it.
+Nothing of times: when a pair held is found from events (``core.stories``); the pairs only say whose
+events to look at. ``core.packagetable`` owns the arrays and lets them grow.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -97,13 +97,14 @@ def _node(p: Packages, key: np.uint64) -> np.int64:
 
 
 @kernel
-def _add_nodes(p: Packages, keys: Keys) -> None:
+def add_nodes(p: Packages, keys: Keys) -> None:
+    """Make sure that every code has a node; there is room for all."""
     for i in range(keys.shape[0]):
         _node(p, keys[i])
 
 
 @kernel
-def _add_pairs(
+def add_pairs(
     p: Packages,
     children: Keys,
     parents: Keys,
@@ -140,26 +141,29 @@ def _add_pairs(
 
 
 @kernel
-def _nodes_of(p: Packages, codes: Keys, nodes: Int32) -> None:
+def nodes_of(p: Packages, codes: Keys, nodes: Int32) -> None:
+    """Write the node of each code, -1 for none, to ``nodes``."""
     for i in range(codes.shape[0]):
         nodes[i] = find_node(p, codes[i])
 
 
 @kernel
-def _reindex(p: Packages) -> None:
+def reindex(p: Packages) -> None:
+    """Enter every node into an index that is all zero."""
     for node in range(p.used[0]):
         _enter(p.index, p.key[node], node)
 
 
 @kernel
-def _note_moves(p: Packages, nodes: Int32, acts: npt.NDArray[np.bool_]) -> None:
+def note_moves(p: Packages, nodes: Int32, acts: npt.NDArray[np.bool_]) -> None:
+    """Mark nodes (-1: none) of rows that move what is in the code."""
     for i in range(nodes.shape[0]):
         if acts[i] and nodes[i] >= 0:
             p.moves[nodes[i]] = 1
 
 
 @kernel
-def _borrows(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> None:
+def borrows(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> None:
     """Whether each node may have something to borrow (or was replaced): its parents moved."""
     stack = np.empty(256, np.int64)
     depth = np.empty(256, np.int64)
@@ -187,7 +191,7 @@ def _borrows(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> None:
 
 
 @kernel
-def _closure(p: Packages, roots: Int64) -> Int64:
+def closure(p: Packages, roots: Int64) -> Int64:
     """Return the nodes that stories of ``roots`` may need, roots first; ``place`` numbers them."""
     found = np.empty(max(64, 2 * roots.shape[0]), np.int64)
     count = 0
@@ -219,7 +223,7 @@ def _closure(p: Packages, roots: Int64) -> Int64:
 
 
 @kernel
-def _descendants(p: Packages, roots: Int64) -> Int64:
+def descendants(p: Packages, roots: Int64) -> Int64:
     """Return the nodes that may ever have been in ``roots``, roots first."""
     found = np.empty(max(64, 2 * roots.shape[0]), np.int64)
     count = 0
@@ -253,7 +257,8 @@ def _descendants(p: Packages, roots: Int64) -> Int64:
 
 
 @kernel
-def _several_parents(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> None:
+def several_parents(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> None:
+    """Whether each node was ever said to be in more than one other."""
     for i in range(nodes.shape[0]):
         out[i] = False
         first = np.int64(-1)
@@ -266,7 +271,7 @@ def _several_parents(p: Packages, nodes: Int64, out: npt.NDArray[np.bool_]) -> N
 
 
 @kernel
-def _packed_by(p: Packages, nodes: Int64, days: Int64, out: npt.NDArray[np.bool_]) -> None:
+def packed_by(p: Packages, nodes: Int64, days: Int64, out: npt.NDArray[np.bool_]) -> None:
     """Whether something was packed into each node on or before a day, as known that day."""
     for i in range(nodes.shape[0]):
         out[i] = False
@@ -278,171 +283,11 @@ def _packed_by(p: Packages, nodes: Int64, days: Int64, out: npt.NDArray[np.bool_
 
 
 @kernel
-def _note_voids(p: Packages, nodes: Int64, seqs: Int64, days: Int32) -> None:
+def note_voids(p: Packages, nodes: Int64, seqs: Int64, days: Int32) -> None:
+    """Give pairs that events said (by child and log number) the day they were made void."""
     for i in range(nodes.shape[0]):
         pair = np.int64(p.up[nodes[i]])
         while pair >= 0:
             if p.seq[pair] == seqs[i]:
                 p.void_day[pair] = days[i]
             pair = np.int64(p.next_up[pair])
-
-
-_NODE_COLUMNS = ("key", "up", "down", "replaced", "moves", "place")
-_PAIR_COLUMNS = (
-    "child", "parent", "next_up", "next_down", "seq", "day", "void_day", "says",
-)  # fmt: skip
-_DTYPES: dict[str, Any] = {
-    "key": np.uint64, "moves": np.uint8, "says": np.uint8, "seq": np.int64,
-}  # fmt: skip
-
-
-class PackageTable:
-    """The growing owner of :class:`Packages`."""
-
-    def __init__(self) -> None:
-        names = (*_NODE_COLUMNS, *_PAIR_COLUMNS)
-        columns = {name: np.empty(64, _DTYPES.get(name, np.int32)) for name in names}
-        self.arrays = Packages(
-            **columns, index=np.zeros(256, np.uint64), used=np.zeros(2, np.int64)
-        )
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return int(self.arrays.used[1])
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return int(sum(column.nbytes for column in self.arrays))
-
-    def _reserve(self, nodes: int, pairs: int) -> None:
-        a = self.arrays
-        grown: dict[str, npt.NDArray[Any]] = {}
-        for names, used, more in (
-            (_NODE_COLUMNS, int(a.used[0]), nodes),
-            (_PAIR_COLUMNS, int(a.used[1]), pairs),
-        ):
-            size = len(getattr(a, names[0]))
-            if used + more <= size:
-                continue
-            for name in names:
-                old = getattr(a, name)
-                grown[name] = np.empty(max(2 * size, used + more), old.dtype)
-                grown[name][:used] = old[:used]
-        slots = len(a.index)
-        while int(a.used[0]) + nodes > 0.6 * slots:
-            slots *= 2
-        if slots > len(a.index):
-            grown["index"] = np.zeros(slots, np.uint64)
-        if grown:
-            self.arrays = a._replace(**grown)
-            if "index" in grown:
-                _reindex(self.arrays)
-
-    def add(
-        self,
-        children: Keys,
-        parents: Keys,
-        seqs: Int64,
-        days: Int64,
-        says: npt.NDArray[np.uint8],
-        void_days: Int32 | None = None,
-    ) -> Int64:
-        """Add pairs and return the nodes that are new."""
-        before = int(self.arrays.used[0])
-        self._reserve(2 * len(children), len(children))
-        if void_days is None:
-            void_days = np.full(len(children), NEVER, np.int32)
-        _add_pairs(
-            self.arrays,
-            np.ascontiguousarray(children),
-            np.ascontiguousarray(parents),
-            np.ascontiguousarray(seqs),
-            days.astype(np.int32),
-            void_days,
-            np.ascontiguousarray(says),
-        )
-        return np.arange(before, int(self.arrays.used[0]))
-
-    def add_nodes(self, keys: Keys) -> None:
-        """Make sure that every code has a node."""
-        self._reserve(len(keys), 0)
-        _add_nodes(self.arrays, np.ascontiguousarray(keys))
-
-    def nodes_of(self, codes: Keys) -> Int32:
-        """Return the node of each code, -1 for none."""
-        nodes = np.empty(len(codes), np.int32)
-        _nodes_of(self.arrays, np.ascontiguousarray(codes), nodes)
-        return nodes
-
-    def note_moves(self, nodes: Int32, acts: npt.NDArray[np.bool_]) -> None:
-        """Mark nodes of rows that ``acts`` (move what is in the code)."""
-        _note_moves(self.arrays, nodes, acts)
-
-    def mark_moving(self, nodes: Int64) -> None:
-        """Mark nodes whose codes have earlier events."""
-        self.arrays.moves[nodes] = 1
-
-    def borrows(self, nodes: Int64) -> npt.NDArray[np.bool_]:
-        """Return whether each node may have something to borrow, or was replaced."""
-        out = np.empty(len(nodes), np.bool_)
-        _borrows(self.arrays, nodes, out)
-        return out
-
-    def closure(self, roots: Int64) -> Int64:
-        """Return the nodes that stories of ``roots`` need, numbered in ``place``: :meth:`release`."""
-        return _closure(self.arrays, roots)
-
-    def release(self, nodes: Int64) -> None:
-        """Give back what :meth:`closure` numbered."""
-        self.arrays.place[nodes] = -1
-
-    def descendants(self, roots: Int64) -> Int64:
-        """Return the nodes that ever were in ``roots``, and those."""
-        return _descendants(self.arrays, roots)
-
-    def several_parents(self, nodes: Int64) -> npt.NDArray[np.bool_]:
-        """Return whether each code was ever said to be in more than one other."""
-        out = np.empty(len(nodes), np.bool_)
-        _several_parents(self.arrays, nodes, out)
-        return out
-
-    def packed_by(self, nodes: Int64, days: Int64) -> npt.NDArray[np.bool_]:
-        """Return whether something was packed into each node by a day, as known that day."""
-        out = np.empty(len(nodes), np.bool_)
-        _packed_by(self.arrays, nodes, days, out)
-        return out
-
-    def packed_count(self, code: np.uint64, day: int) -> int:
-        """Return how many codes were ever packed into ``code`` by ``day``, as known that day."""
-        node = int(self.nodes_of(np.array([code], np.uint64))[0])
-        a = self.arrays
-        pair = int(a.down[node]) if node >= 0 else -1
-        children = set()
-        while pair >= 0:
-            if a.says[pair] == PACKED and a.day[pair] <= day < a.void_day[pair]:
-                children.add(int(a.child[pair]))
-            pair = int(a.next_down[pair])
-        return len(children)
-
-    def note_voids(self, codes: Keys, seqs: Int64, days: Int64) -> None:
-        """Remember on which day events (by code and log number) were made void."""
-        nodes = self.nodes_of(codes).astype(np.int64)
-        known = nodes >= 0
-        _note_voids(self.arrays, nodes[known], seqs[known], days[known].astype(np.int32))
-
-    def entries(self) -> dict[str, npt.NDArray[Any]]:
-        """Return all that :meth:`restore` needs, by name."""
-        nodes, pairs = (int(count) for count in self.arrays.used)
-        kept = {name: getattr(self.arrays, name)[:nodes] for name in _NODE_COLUMNS}
-        return kept | {name: getattr(self.arrays, name)[:pairs] for name in _PAIR_COLUMNS}
-
-    def restore(self, entries: dict[str, npt.NDArray[Any]]) -> None:
-        """Hold exactly what :meth:`entries` returned."""
-        nodes, pairs = len(entries["key"]), len(entries["child"])
-        self._reserve(nodes, pairs)
-        for name, column in entries.items():
-            getattr(self.arrays, name)[: len(column)] = column
-        self.arrays.used[:] = (nodes, pairs)
-        self.arrays.index[:] = 0
-        _reindex(self.arrays)

@@ -27,7 +27,7 @@ from trace_engine.core.stories import (
 from trace_engine.events.batch import DAY, NO_CODE
 
 if TYPE_CHECKING:
-    from trace_engine.core.packages import PackageTable
+    from trace_engine.core.packagetable import PackageTable
     from trace_engine.core.shards import CodeShards
     from trace_engine.core.signals import Custody
     from trace_engine.events.batch import EventBatch

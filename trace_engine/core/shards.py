@@ -14,7 +14,7 @@ from trace_engine.core.attributes import Firsts
 from trace_engine.core.codetable import EPOCH_2000, SHARDS, CodeTable, place_in_shards
 from trace_engine.core.movements import WAITING, Settings
 from trace_engine.core.ordering import Late, look_up, run_shard
-from trace_engine.core.packages import PackageTable
+from trace_engine.core.packagetable import PackageTable
 from trace_engine.core.packing import EVENT, RESULT, Columns, Reference, pack, unpack
 from trace_engine.core.records import Records
 from trace_engine.core.returning import come_back

@@ -25,7 +25,7 @@ from trace_engine.tracing.packs import tell_packs
 from trace_engine.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
-    from trace_engine.core.packages import PackageTable
+    from trace_engine.core.packagetable import PackageTable
     from trace_engine.engine import Engine
 
 Int64 = npt.NDArray[np.int64]

@@ -20,7 +20,7 @@ from trace_engine.tracing.index import fetch, ranges
 from trace_engine.tracing.retold import COLUMNS, Part, joined, retell_alone, retell_borrowing
 
 if TYPE_CHECKING:
-    from trace_engine.core.packages import PackageTable
+    from trace_engine.core.packagetable import PackageTable
     from trace_engine.engine import Engine
 
 _VOID = int(EventKind.VOID)
