@@ -47,6 +47,19 @@ def test_arrays_come_back(
         assert found[name].flags.writeable
 
 
+@pytest.mark.parametrize("before", [0, 5 * BLOCK, 40 * BLOCK])
+def test_a_file_that_is_there_is_written_over(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"\xff" * before)
+    place = path.stat().st_ino
+    arrays = large()
+    index = write_arrays(path, arrays, sync=True)
+    assert path.stat().st_ino == place
+    assert path.stat().st_size == index["size"]
+    found = read_arrays(path, index)
+    assert all((found[name] == array).all() for name, array in arrays.items())
+
+
 def large() -> dict[str, np.ndarray]:
     """Arrays over many blocks, that begin and end within them."""
     rng = np.random.default_rng(1)

@@ -276,6 +276,26 @@ def test_two_are_kept_and_the_latest_is_used(tmp_path: Path, expected: pa.Table)
     same(findings_after(engine, tables()[latest.number :]), expected)
 
 
+def test_the_space_of_one_no_longer_needed_is_used_again(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    engine = service(tmp_path)
+    places: list[int] = []
+    for number, table in enumerate(tables()[:6], 1):
+        engine.process(table)
+        folder.save(engine, number, {"taken": number})
+        places.append((folder.folder(number) / "state.bin").stat().st_ino)
+        latest = folder.latest()
+        assert latest is not None
+        assert latest.number == number
+    assert len(set(places)) == 3  # two that are kept, and the one being written
+    assert places[3:] == places[:3]
+    kept = {path.name for path in folder.path.iterdir()}
+    assert kept == {".spare", f"{5:020d}", f"{6:020d}"}
+    shutil.rmtree(folder.path / ".spare")  # an operator may do that
+    folder.save(engine, 7, {})
+    assert folder.numbers() == [6, 7]
+
+
 def test_a_damaged_one_is_passed_over(
     tmp_path: Path, expected: pa.Table, caplog: pytest.LogCaptureFixture
 ) -> None:

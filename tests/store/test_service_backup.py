@@ -85,6 +85,37 @@ def test_a_checkpoint_removed_while_it_is_copied_is_left_for_the_next(
     assert made.offset == number + 1
 
 
+def test_a_checkpoint_written_over_while_it_is_copied_is_left_for_the_next(
+    tmp_path: Path, market: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = open_host(tmp_path / "data", market)
+    host.close()
+    folders = CheckpointFolder(tmp_path / "data" / "checkpoints")
+    (number,) = folders.numbers()
+    plain = shutil.copy2
+    torn: list[str] = []
+
+    def slow(source: str, target: str) -> str:
+        copied = plain(source, target)
+        if not torn and source.endswith("state.bin"):
+            torn.append(source)
+            Path(target).write_bytes(b"half of another state")
+            folders.folder(number).rename(folders.folder(number + 1))
+        return copied
+
+    def slow_tree(source: Path, target: Path) -> Path:
+        found = sorted(source.iterdir(), key=lambda path: path.name == "state.bin")
+        target.mkdir()
+        for path in found:  # the large file last, when all others were copied
+            slow(str(path), str(target / path.name))
+        return target
+
+    monkeypatch.setattr(shutil, "copytree", slow_tree)
+    made = backup_service(tmp_path / "data", tmp_path / "copy")
+    assert torn
+    assert made.offset == number + 1
+
+
 def test_a_copy_that_fails_is_told_in_one_line(
     tmp_path: Path, market: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

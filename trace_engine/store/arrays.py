@@ -25,7 +25,7 @@ _NOWHERE: Mapping[str, Array] = {}
 ALIGNED = 64
 BLOCK = 1 << 20  # bytes checked together; small enough to stay in the cache between two looks
 _THREADS = 4  # at most; two keep a disk busy
-_SYNCED = 8  # blocks written between two looks at the disk, where all must be there in the end
+_SYNCED = 2  # blocks written between two looks at the disk, where all must be there in the end
 _ALONE = 8  # blocks not worth a thread
 _ZEROS = memoryview(bytes(ALIGNED))
 
@@ -97,6 +97,9 @@ def _laid_out(shapes: Iterable[tuple[str, int]]) -> tuple[dict[str, int], int]:
 def write_arrays(path: Path, arrays: Mapping[str, Array], *, sync: bool = False) -> dict[str, Any]:
     """Write arrays (of plain types) to ``path`` and return their index.
 
+    A file that is there is written over, not emptied first: a disk is slow to give space back and
+    to find it again, and whoever else writes to it waits meanwhile.
+
     Raises
     ------
     TypeError
@@ -111,7 +114,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], *, sync: bool = False)
     starts = [begins[name] for name in filled]
     views = [_bytes_of(whole[name]) for name in filled]
     checks = [0] * (-(-size // BLOCK))
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
 
         def write(number: int) -> None:
@@ -126,6 +129,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], *, sync: bool = False)
                 os.fdatasync(file)  # bit by bit: others wait for this disk, too
 
         each(write, range(len(checks)))
+        if os.fstat(file).st_size > size:
+            os.ftruncate(file, size)
         if sync:
             os.fsync(file)
     finally:

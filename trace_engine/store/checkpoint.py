@@ -17,6 +17,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def save_engine(
     *,
     values: Mapping[str, Any] = _NOTHING,
     sync: bool = False,
+    spare: Path | None = None,
 ) -> None:
     """Write the state of ``engine`` to ``folder``, replacing a state that is there.
 
@@ -85,6 +87,9 @@ def save_engine(
         Anything that JSON can say, for :func:`read_values`.
     sync
         Have it on the disk, and not only with the system, before it takes the folder's name.
+    spare
+        A state that nobody needs any more, on the same disk: its file of arrays is written over,
+        so that the disk need not find space.
 
     Raises
     ------
@@ -99,6 +104,9 @@ def save_engine(
         before.rename(target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    if spare is not None:
+        with suppress(FileNotFoundError):
+            (spare / ARRAYS).rename(partial / ARRAYS)
     arrays, plain = collect(engine)
     log = save_log(engine.log, target, partial, sync=sync)
     archived, archive = save_archive(engine.shards.archive, target, sync=sync)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KEPT = 2
 
 _NAME = re.compile(r"\d{20}")
+_SPARE = ".spare"  # a state that is not needed: its space is
 _LEFT = re.compile(r"\.\d{20}\.(partial|before)")
 _log = logging.getLogger(__name__)
 
@@ -44,8 +45,9 @@ class Checkpoint:
 class CheckpointFolder:
     """A folder of states, each named by the number (a journal's offset) up to which it knows all.
 
-    The two latest are kept. With ``sync`` a state is on the disk before an older one is removed, so
-    that a power cut leaves one that is whole.
+    The two latest are kept, and the space of a third, which the next one is written to. With
+    ``sync`` a state is on the disk before an older one is removed, so that a power cut leaves one
+    that is whole.
     """
 
     def __init__(self, path: str | Path, *, sync: bool = True) -> None:
@@ -102,13 +104,21 @@ class CheckpointFolder:
         """
         left_out = self._left_out
         before = [other for other in self.numbers() if other < number and other not in left_out]
-        save_engine(engine, self.folder(number), reference, values=values, sync=self.sync)
+        spare = self.path / _SPARE
+        save_engine(
+            engine, self.folder(number), reference, values=values, sync=self.sync, spare=spare
+        )
+        shutil.rmtree(spare, ignore_errors=True)
         left_out.discard(number)
         kept = {number, *before[-(KEPT - 1) :]}
         for path in list(self.path.iterdir()):
-            superfluous = _NAME.fullmatch(path.name) and int(path.name) not in kept
-            if superfluous or _LEFT.fullmatch(path.name):
+            if _LEFT.fullmatch(path.name):
                 shutil.rmtree(path)
+            elif _NAME.fullmatch(path.name) and int(path.name) not in kept:
+                if spare.exists():
+                    shutil.rmtree(path)
+                else:
+                    path.rename(spare)
         if isinstance(engine.log, FolderLog):
             engine.log.drop_others()
         return Checkpoint(number, self.folder(number), dict(values))

@@ -90,7 +90,12 @@ def _copy_state(data: Path, partial: Path) -> int:
         if isinstance(error, FileNotFoundError) or not source.exists():
             raise _SupersededError from error
         raise StoreError(f"{source}: could not be copied: {error}") from error
-    latest = folders.latest()  # checks every file of it
+    try:
+        latest = folders.latest()  # checks every file of it
+    except CheckpointError as error:
+        if source.exists():
+            raise
+        raise _SupersededError from error  # and written over
     if latest is None:
         raise CheckpointError(f"{source}: could not be copied")
     return latest.number
