@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trace_engine.store.syncing import SteadyFile
+
 Layout = Mapping[str, Any]
 """Numeric column: ``[dtype, place]``; strings: parts ``[rows, validity, offsets, data]``, -1 none."""
 
@@ -22,9 +24,16 @@ Int64 = npt.NDArray[np.int64]
 FEW = 64  # rows read one by one
 
 
-def write_ipc(path: Path, table: pa.Table) -> None:
-    """Write ``table`` as an uncompressed Arrow file, which maps without copying."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+def write_ipc(path: Path, table: pa.Table, *, sync: bool = False) -> None:
+    """Write ``table`` as an uncompressed Arrow file, which maps without copying.
+
+    With ``sync`` it is on the disk afterwards.
+    """
+    if not sync:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return
+    with SteadyFile(path) as file, pa.ipc.new_file(pa.PythonFile(file), table.schema) as writer:
         writer.write_table(table)
 
 

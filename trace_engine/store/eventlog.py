@@ -96,10 +96,13 @@ class FolderChunk:
         strings: pa.Table,
         string_rows: Int64 | None,
         maps: Maps | None,
+        *,
+        sync: bool = False,
     ) -> FolderChunk:
         """Write a chunk: ``strings`` holds the columns of ``STRING_COLUMNS``.
 
-        ``string_rows`` are its rows in it (None: all of them, in order).
+        ``string_rows`` are its rows in it (None: all of them, in order). With ``sync`` the files
+        are on the disk afterwards (their names are not yet).
         """
         rows = len(columns["time"])
         numbers = {name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()}
@@ -114,8 +117,10 @@ class FolderChunk:
             strict=True,
         ):
             (folder / name).unlink(missing_ok=True)  # it may have other names
-            write_ipc(folder / name, table)
-        return cls(folder, number, rows, maps)
+            write_ipc(folder / name, table, sync=sync)
+        written = cls(folder, number, rows, maps)
+        written.on_disk = sync
+        return written
 
     def __len__(self) -> int:
         return self._length
@@ -231,7 +236,13 @@ class FolderLog(EventLog):
 
     def _keep(self, columns: dict[str, npt.NDArray[Any]], batch: EventBatch) -> Chunk:
         return FolderChunk.write(
-            self.folder, len(self.chunks), columns, batch.strings, batch.string_rows, self.maps
+            self.folder,
+            len(self.chunks),
+            columns,
+            batch.strings,
+            batch.string_rows,
+            self.maps,
+            sync=self.lasting,
         )
 
     def settle(self) -> None:
