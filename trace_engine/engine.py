@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
+_NO_REJECTS = REJECTS.empty_table()
 HITS_AT_ONCE = 200_000  # hits turned into findings together where none are kept
 
 
@@ -203,7 +204,7 @@ class Engine(Judge):
     @property
     def reject_table(self) -> pa.Table:
         """All rows that are no events (schema REJECTS)."""
-        return pa.concat_tables(self.rejects) if self.rejects else REJECTS.empty_table()
+        return pa.concat_tables(self.rejects) if self.rejects else _NO_REJECTS
 
     def exposure_table(self) -> pa.Table:
         """What each enterprise scanned (schema EXPOSURE), by enterprise id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,8 @@ from trace_engine.events.batch import EventBatch
 from trace_engine.events.encode import Encoded
 from trace_engine.events.findings import REJECTS
 from trace_engine.service import handover
-from trace_engine.service.handover import Handover
+from trace_engine.service.handover import HandedOver, Handover
+from trace_engine.store.journal import EVENTS, Journal
 
 
 def encoded(rows: int) -> Encoded:
@@ -64,3 +66,37 @@ def test_what_comes_too_late_is_not_kept() -> None:
     assert passed.take(2) is not None
     assert passed._kept == {}
     assert passed._rows == 0
+
+
+def test_records_that_are_here_are_told_up_to_the_first_hole() -> None:
+    passed = Handover(0)
+    for offset in (1, 2, 4):
+        passed.begin()
+        passed.end(offset, encoded(offset), 10 * offset)
+    found = passed.ready(0)
+    assert [(r.offset, r.kind, r.rows, r.received_at) for r in found] == [
+        (1, EVENTS, 1, 10),
+        (2, EVENTS, 2, 20),
+    ]
+    assert passed.ready(0) == found  # until they are taken
+    assert passed.ready(2) == []
+    assert passed.take(1) is not None
+    assert [record.offset for record in passed.ready(1)] == [2]
+
+
+def test_the_journal_is_read_where_nothing_was_handed_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    passed = Handover(0)
+    source = HandedOver(journal, passed)
+    try:
+        for text in (b"one", b"two", b"three"):
+            journal.append(text, rows=1, received_at=7).result(20)
+        passed.begin()
+        passed.end(2, encoded(1), 7)
+        assert [record.payload for record in source.read(0)] == [b"one", b"two", b"three"]
+        (second,) = source.read(1)
+        assert (second.offset, second.payload, second.received_at) == (2, b"", 7)
+        assert [record.payload for record in source.read(2)] == [b"three"]
+        assert source.read(3) == []
+    finally:
+        journal.close()

@@ -31,7 +31,7 @@ SAVE_PAUSE = 30.0  # s between tries to save the state
 class Source(Protocol):
     """Records in order of offset (``store.journal.Journal``)."""
 
-    def read(self, after: int, most_bytes: int = ...) -> list[Record]:
+    def read(self, after: int) -> list[Record]:
         """Return records after an offset, in order."""
         ...
 

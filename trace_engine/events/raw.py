@@ -61,6 +61,9 @@ class RawBatch:
         return RawBatch(batch, self.path, self.first_row + start, rows)
 
 
+_NO_REJECTS = REJECTS.empty_table()
+
+
 @dataclass(slots=True)
 class RejectList:
     """Rows not taken, in the schema ``REJECTS``. Not shared between threads."""
@@ -100,6 +103,8 @@ class RejectList:
 
     def table(self) -> pa.Table:
         """Return all rows as a table with schema ``REJECTS``."""
+        if len(self) == 0:
+            return _NO_REJECTS
         return pa.concat_tables([*self._full, self._packed()])
 
     def _packed(self) -> pa.Table:

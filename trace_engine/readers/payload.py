@@ -9,6 +9,7 @@ Encoding a payload again gives the same events, rejects and row numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -144,10 +145,26 @@ def _write(
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
-    rejects = encoded.rejects.combine_chunks()
+    _write_rejects(sink, encoded.rejects)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _write_rejects(sink: pa.NativeFile, rejects: pa.Table) -> None:
+    if rejects.num_rows == 0:
+        sink.write(_no_rejects())
+        return
+    rejects = rejects.combine_chunks()
     options = _PACKED if rejects.nbytes >= _LARGE_REJECTS else _AS_IS
     with pa.ipc.new_stream(sink, REJECTS, options=options) as writer:
         writer.write_table(rejects)
+
+
+@cache
+def _no_rejects() -> bytes:
+    """Return the stream that most payloads end with."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, REJECTS, options=_AS_IS) as writer:
+        writer.write_table(REJECTS.empty_table())
     return bytes(sink.getvalue().to_pybytes())
 
 

@@ -17,15 +17,14 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from fastapi import Security
-from fastapi.security import APIKeyHeader, HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -37,6 +36,9 @@ SECRET_BYTES = 32
 CACHE_SECONDS = 5.0  # a revoked key is refused at latest after this long
 USED_SECONDS = 60.0  # last use is written down at most this often
 MOST_CACHED = 4096
+
+BEARER, HEADER = "Bearer", "X-API-Key"  # the security schemes of the OpenAPI
+KEY_ABOUT = "te_...: a key of trace-engine keys add"
 
 
 class Role(StrEnum):
@@ -213,15 +215,6 @@ def key_in(request: Request) -> str | None:
     return request.headers.get("x-api-key") or None
 
 
-_bearer = HTTPBearer(
-    auto_error=False, scheme_name="Bearer", description="te_...: a key of trace-engine keys add"
-)
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="X-API-Key")
-# Named by the dependency for the OpenAPI alone; `key_in` reads the headers itself.
-_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-_Header = Annotated[str | None, Security(_header)]
-
-
 async def identify(request: Request) -> Caller | None:
     """Return who makes ``request``, or None; kept with the request for the log."""
     text = key_in(request)
@@ -242,19 +235,22 @@ def unauthenticated() -> Problem:
     )
 
 
-def require(*roles: Role) -> Callable[..., Awaitable[Caller]]:
-    """Return a FastAPI dependency that gives the :class:`Caller` if it has one of ``roles``.
+class Requirement(SecurityBase):
+    """A FastAPI dependency that gives the :class:`Caller` of a request if it has one of ``roles``.
 
-    ``Depends(require(Role.READ))``. Answers 401 without a valid key, 403 without the role, 429 when
-    the key (or the address, for wrong keys) asks too often.
+    Answers 401 without a valid key, 403 without the role, 429 when the key (or the address, for
+    wrong keys) asks too often. Itself what the OpenAPI names as security scheme, and so the only
+    dependency that is solved: each one more costs a request 0.2 ms. The scheme it cannot name,
+    ``X-API-Key``, is added by :func:`name_schemes`.
     """
-    wanted = roles or (Role.ADMIN,)
 
-    async def dependency(
-        request: Request,
-        _b: _Bearer = None,
-        _h: _Header = None,
-    ) -> Caller:
+    def __init__(self, roles: tuple[Role, ...]) -> None:
+        self.roles = roles
+        self.model = HTTPBearer(description=KEY_ABOUT)
+        self.scheme_name = BEARER
+
+    async def __call__(self, request: Request) -> Caller:
+        """Return who asks; raises :class:`Problem`."""
         limiter: Any = request.app.state.limiter
         limiter.before(request)
         caller = await identify(request)
@@ -263,8 +259,8 @@ def require(*roles: Role) -> Callable[..., Awaitable[Caller]]:
             request.app.state.metrics.refused_keys.inc()
             raise unauthenticated()
         limiter.known(request, caller)
-        if not caller.may(*wanted):
-            needed = ", ".join(wanted)
+        if not caller.may(*self.roles):
+            needed = ", ".join(self.roles)
             raise Problem(
                 403,
                 "forbidden",
@@ -273,4 +269,20 @@ def require(*roles: Role) -> Callable[..., Awaitable[Caller]]:
             )
         return caller
 
-    return dependency
+
+def require(*roles: Role) -> Requirement:
+    """Return a dependency: ``Depends(require(Role.READ))``; without roles, the administrator's."""
+    return Requirement(roles or (Role.ADMIN,))
+
+
+def name_schemes(document: dict[str, Any]) -> None:
+    """Name ``X-API-Key`` in an OpenAPI document wherever a key may be sent as bearer."""
+    schemes = document.get("components", {}).get("securitySchemes", {})
+    if BEARER not in schemes:
+        return
+    schemes[HEADER] = {"type": "apiKey", "in": "header", "name": HEADER, "description": KEY_ABOUT}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            asked = operation.get("security", []) if isinstance(operation, dict) else []
+            if {BEARER: []} in asked and {HEADER: []} not in asked:
+                asked.append({HEADER: []})

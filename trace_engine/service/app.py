@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 import trace_engine
 from trace_engine.service import health, problems, status_page
-from trace_engine.service.access import Doorkeeper, Keys
+from trace_engine.service.access import Doorkeeper, Keys, name_schemes
 from trace_engine.service.audit import AuditTrail, Note
 from trace_engine.service.gate import Gate
 from trace_engine.service.limits import Limiter
@@ -130,18 +130,19 @@ def create_app(
         doorkeeper=doorkeeper,
         limiter=limiter,
     )
-    _document_problems(app)
+    _complete_document(app)
     return app
 
 
-def _document_problems(app: FastAPI) -> None:
-    """Add the schema of problem documents, which no route names as a model, to the OpenAPI."""
+def _complete_document(app: FastAPI) -> None:
+    """Add what no route names to the OpenAPI: problem documents, the other way to send a key."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = made()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas.setdefault(problems.SCHEMA_NAME, problems.ProblemDocument.model_json_schema())
+        name_schemes(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

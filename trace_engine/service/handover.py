@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
 from trace_engine.events.encode import Encoded
+from trace_engine.store.journal import EVENTS, Journal, Record
 
 DECODED_ROWS = 2_000_000  # rows kept as the door decoded them; the rest is read from the journal
 REMEMBERED = 4096  # records whose outcome is kept for callers who wait
@@ -27,7 +28,7 @@ class Handover:
         self._most_rows = most_rows
         self._rows = 0
         self._under_way = 0
-        self._kept: dict[int, Encoded] = {}
+        self._kept: dict[int, tuple[Encoded, int]] = {}
         self._changed = threading.Condition()
 
     def begin(self) -> None:
@@ -35,30 +36,72 @@ class Handover:
         with self._changed:
             self._under_way += 1
 
-    def end(self, offset: int | None, encoded: Encoded) -> None:
-        """Take a record that is durable at ``offset``; None if it is not (or was there before)."""
+    def end(self, offset: int | None, encoded: Encoded, received_at: int = 0) -> None:
+        """Take a record that is durable at ``offset``; None if it is not (or was there before).
+
+        ``received_at`` (µs, UTC) is what the journal keeps of it.
+        """
         with self._changed:
             self._under_way -= 1
             if offset is not None:
                 self._heard = max(self._heard, offset)
             fits = self._rows + encoded.rows_in <= self._most_rows
             if offset is not None and offset > self._through and fits:
-                self._kept[offset] = encoded
+                self._kept[offset] = encoded, received_at
                 self._rows += encoded.rows_in
             self._changed.notify_all()
+
+    def ready(self, after: int) -> list[Record]:
+        """Return the records that follow ``after`` without a hole, without what is in them.
+
+        Each of them is kept until :meth:`take` asks for it.
+        """
+        found: list[Record] = []
+        with self._changed:
+            self._await(after + 1)
+            while (kept := self._kept.get(after + 1 + len(found))) is not None:
+                encoded, received_at = kept
+                offset = after + 1 + len(found)
+                found.append(Record(offset, EVENTS, received_at, encoded.rows_in, None, b""))
+        return found
 
     def take(self, offset: int) -> Encoded | None:
         """Return the record at ``offset`` if it is here, or about to come. Offsets must rise."""
         with self._changed:
-            # A commit wakes the loop a moment before its request hears of it.
-            self._changed.wait_for(
-                lambda: offset <= self._heard or self._under_way == 0, timeout=PATIENCE
-            )
+            self._await(offset)
             self._through = offset
-            encoded = self._kept.pop(offset, None)
+            encoded, _ = self._kept.pop(offset, (None, 0))
             if encoded is not None:
                 self._rows -= encoded.rows_in
             return encoded
+
+    def _await(self, offset: int) -> None:
+        # A commit wakes the loop a moment before its request hears of it.
+        self._changed.wait_for(
+            lambda: offset <= self._heard or self._under_way == 0, timeout=PATIENCE
+        )
+
+
+class HandedOver:
+    """The journal as the loop's source, not read for records that were handed over."""
+
+    def __init__(self, journal: Journal, handover: Handover) -> None:
+        self._journal = journal
+        self._handover = handover
+
+    def read(self, after: int) -> list[Record]:
+        """Return records after an offset, in order."""
+        if self._journal.last_offset > after and (found := self._handover.ready(after)):
+            return found
+        return self._journal.read(after)
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Wait for a record after an offset; say if there is one."""
+        return self._journal.wait(after, timeout)
+
+    def taken(self, offset: int) -> None:
+        """Hear up to where records were taken."""
+        self._journal.taken(offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from trace_engine.policy import Policy
 from trace_engine.readers.payload import replay
 from trace_engine.registry import Registry
 from trace_engine.service.code_path import CodeReader
-from trace_engine.service.handover import Handover, Outcomes, Taken
+from trace_engine.service.handover import HandedOver, Handover, Outcomes, Taken
 from trace_engine.service.inspected import InspectedRegistry
 from trace_engine.service.neighbourhood import neighbourhood
 from trace_engine.service.stores import Stores
@@ -121,7 +121,7 @@ class EngineHost:
         self._handover = Handover(after, self.journal.last_offset)
         self._outcomes = Outcomes(after)
         self.loop = ShardLoop(
-            self.journal,
+            HandedOver(self.journal, self._handover),
             self.shard,
             self,
             self._decoded,
@@ -285,9 +285,10 @@ class EngineHost:
         )
 
     def _append(self, encoded: Encoded, payload: bytes, **options: Any) -> Future[Appended]:
+        received_at = time.time_ns() // 1000
         self._handover.begin()
         try:
-            future = self.journal.append(payload, received_at=time.time_ns() // 1000, **options)
+            future = self.journal.append(payload, received_at=received_at, **options)
         except JournalError as error:
             self._handover.end(None, encoded)
             refused: Future[Appended] = Future()
@@ -300,7 +301,7 @@ class EngineHost:
         def done(future: Future[Appended]) -> None:
             known = future.cancelled() or future.exception() is not None
             offset = None if known or future.result().repeated else future.result().offset
-            self._handover.end(offset, encoded)
+            self._handover.end(offset, encoded, received_at)
 
         future.add_done_callback(done)
         return future

@@ -16,7 +16,7 @@ from trace_engine.cli.settings import policy_option, registry_option
 if TYPE_CHECKING:
     from trace_engine.service.settings import ServiceSettings
 
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 _PATH = click.Path(path_type=Path)
 
 
@@ -96,7 +96,8 @@ def serve(lang: str | None, debug: bool, **given: Any) -> int:  # noqa: ARG001
     settings = settings_from(given.pop("config"), **given)
     refuse_unguarded(settings)
     # The engine's thread holds the interpreter between kernels; by default it would keep it for
-    # 5 ms each time a request wants it, which alone would spend half of what an answer may take.
+    # 5 ms each time a request wants it. A request wants it some fifty times, as each kernel and each
+    # call of Arrow gives it away.
     sys.setswitchinterval(SWITCH_SECONDS)
     run(settings)
     return DONE
