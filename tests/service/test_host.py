@@ -16,7 +16,7 @@ from trace_engine.events.privacy import KEY_VARIABLE
 from trace_engine.events.raw import RawBatch
 from trace_engine.readers.payload import admit
 from trace_engine.scoring import Result, score
-from trace_engine.service import host as hosts
+from trace_engine.service import questions
 from trace_engine.service.host import EngineHost
 from trace_engine.service.settings import ServiceSettings
 from trace_engine.simulate import simulate
@@ -354,7 +354,7 @@ def test_what_the_journal_refuses_fails_the_future(
 def test_the_ranking_outlives_a_database_that_is_away(
     tmp_path: Path, market: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "RANKING_SECONDS", 0.01)
+    monkeypatch.setattr(questions, "RANKING_SECONDS", 0.01)
     host = open_host(tmp_path, market)
     made_at = host.refresh_ranking().made_at
     plain = host.findings.last_number

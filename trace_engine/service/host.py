@@ -1,8 +1,8 @@
-"""The engine behind the service: its stores, its loop, and what callers may ask of it.
+"""The engine behind the service: its stores, its loop, and how it is.
 
 One process, few threads. Requests put records into the journal; the loop thread takes them in order,
-judges the days that close and stores what was found; a third thread renews the ranking. Whoever asks
-for the state of a code or of the network reads along, and is let in between two slices.
+judges the days that close and stores what was found; a third thread renews the ranking. What callers
+may ask of it stands in :mod:`trace_engine.service.questions`.
 """
 
 from __future__ import annotations
@@ -15,31 +15,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trace_engine.cluster.loop import Pace, ShardLoop
 from trace_engine.cluster.shard import Closed, Shard
-from trace_engine.core.fold import Exposure
 from trace_engine.core.kernel import is_warm
-from trace_engine.detectors.base import Family
 from trace_engine.engine import Engine
 from trace_engine.events.encode import Encoded
-from trace_engine.evidence.tables import exposure_table
 from trace_engine.policy import Policy
 from trace_engine.readers.payload import replay
 from trace_engine.registry import Registry
-from trace_engine.service.code_path import CodeReader
 from trace_engine.service.handover import HandedOver, Handover, Outcomes, Taken
-from trace_engine.service.inspected import InspectedRegistry
-from trace_engine.service.neighbourhood import neighbourhood
+from trace_engine.service.questions import EPOCH, Questions, date_of
 from trace_engine.service.stores import Stores
-from trace_engine.service.turns import Turns
 from trace_engine.store.checkpoint import read_vocabulary
 from trace_engine.store.checkpoints import Checkpoint
-from trace_engine.store.findings_table import FindingFilters
 from trace_engine.store.journal import ADVANCE, Appended, JournalError, Record
 from trace_engine.warmup import compile_kernels
 
@@ -48,14 +41,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_EPOCH = dt.date(1970, 1, 1)
 NICENESS = 10  # of the engine's thread; those it starts have the same
-INDEX_SECONDS = 1.0
-RANKING_SECONDS = 60.0  # at least so long between two rankings
-
-
-def _date(day: int | None) -> dt.date | None:
-    return None if day is None else _EPOCH + dt.timedelta(days=day)
 
 
 @dataclass(frozen=True)
@@ -83,16 +69,7 @@ class HostStatus:
     started_at: float
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """The ranking as of a moment (schema as of ``ranking.rank``)."""
-
-    table: pa.Table
-    made_at: float
-    closed_through: dt.date | None
-
-
-class EngineHost:
+class EngineHost(Questions):
     """Runs the engine for the service. Thread-safe; see the module's docstring.
 
     Make one with :meth:`open`, then :meth:`start` it.
@@ -105,18 +82,13 @@ class EngineHost:
         settings: ServiceSettings,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.engine = engine
-        self.stores = stores
+        super().__init__(
+            engine, Shard(engine, settings.lateness_days, settings.future_days), stores
+        )
         self.settings = settings
-        self.registry: Registry = engine.registry
-        self.policy: Policy = engine.policy
         self.encoder = engine.encoder
         self.journal = stores.journal
         self.database = stores.database
-        self.findings = stores.findings
-        self.turns = Turns()
-        engine.guard = self.turns
-        self.shard = Shard(engine, settings.lateness_days, settings.future_days)
         after = stores.restore(checkpoint, engine, self.shard)
         self._handover = Handover(after, self.journal.last_offset)
         self._outcomes = Outcomes(after)
@@ -131,10 +103,7 @@ class EngineHost:
         )
         self.journal.taken(after)
         self._replay_to = self.journal.last_offset
-        self._codes = CodeReader(engine, self.turns)
         self._listeners: list[Callable[[list[int]], None]] = []
-        self._ranking: Ranking | None = None
-        self._ranking_lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._checkpoint_at: float | None = stores.checkpoint_time
@@ -184,8 +153,8 @@ class EngineHost:
         """Start the loop and the ranking; the host is ready when the journal is replayed."""
         threads = (
             (self._run, "engine"),
-            (self._rank_on, "ranking"),
-            (self._index_on, "index of held events"),
+            (partial(self._rank_until, self._stop), "ranking"),
+            (partial(self._index_until, self._stop), "index of held events"),
         )
         for target, name in threads:
             thread = threading.Thread(target=target, name=name, daemon=True)
@@ -319,7 +288,7 @@ class EngineHost:
 
     def advance(self, day: dt.date) -> Future[Appended]:
         """Put the order into the journal to close all days up to and with ``day``."""
-        before = (day - _EPOCH).days + 1
+        before = (day - EPOCH).days + 1
         return self.journal.append(
             str(before).encode(), kind=ADVANCE, received_at=time.time_ns() // 1000
         )
@@ -337,7 +306,7 @@ class EngineHost:
 
         return end
 
-    # ---- questions -----------------------------------------------------------------------------
+    # ---- how it is -----------------------------------------------------------------------------
 
     def status(self) -> HostStatus:
         """Return how the engine is, without waiting for it."""
@@ -355,8 +324,8 @@ class EngineHost:
             checkpoint_offset=loop.saved_offset,
             checkpoint_at=self._checkpoint_at,
             checkpoint_seconds=self._checkpoint_seconds,
-            watermark=_date(shard.latest_day),
-            closed_through=_date(shard.closed_through),
+            watermark=date_of(shard.latest_day),
+            closed_through=date_of(shard.closed_through),
             counts=dict(engine.counts),
             pending_events=sum(map(len, list(engine.buffer.pieces))),
             live_codes=len(engine.shards),
@@ -366,94 +335,6 @@ class EngineHost:
             waiting_bytes=self.journal.waiting_bytes,
             started_at=self.started_at,
         )
-
-    def code_path(self, text: str) -> dict[str, Any] | None:
-        """Return the whole path of a code and its standing; None if it was never seen."""
-        return self._codes.path(text)
-
-    def neighbourhood(
-        self,
-        enterprise_id: str,
-        *,
-        depth: int = 1,
-        drug: str | None = None,
-        since: dt.date | None = None,
-        until: dt.date | None = None,
-        most: int = 2000,
-    ) -> dict[str, Any] | None:
-        """Return nodes and edges around an enterprise; None if it was never seen."""
-        if self.engine.vocabulary.parties.find(enterprise_id) < 0:
-            return None
-        with self.turns:
-            edges = self.engine.supply.table(
-                enterprise=enterprise_id, depth=depth, drug=drug, since=since, until=until
-            )
-        return neighbourhood(edges, enterprise_id, self.engine.view, self.engine.vocabulary, most)
-
-    def ranking(self) -> Ranking:
-        """Return the last ranking; the first call may wait for one to be made."""
-        return self._ranking or self.refresh_ranking()
-
-    def refresh_ranking(self) -> Ranking:
-        """Rank the sellers as of now and return the ranking."""
-        from trace_engine.ranking import rank
-
-        with self._ranking_lock:
-            with self.turns:
-                closed = self.shard.closed_through
-                exposure = Exposure()
-                exposure.totals = self.engine.exposure.totals.copy()
-            table = rank(
-                self.findings.for_ranking(),
-                exposure_table(exposure, self.engine.vocabulary),
-                self._inspected(),
-                self.policy,
-            )
-            self._ranking = Ranking(table, time.time(), _date(closed))
-            return self._ranking
-
-    def _rank_on(self) -> None:
-        """Renew the ranking when something was judged since the last one."""
-        made_of: tuple[int, int | None] | None = None
-        while not self._stop.wait(RANKING_SECONDS):
-            try:
-                now = (self.findings.last_number(), self.shard.closed_through)
-                if now == made_of or self._ranking is None:
-                    continue  # nobody has asked yet, or nothing changed
-                self.refresh_ranking()
-                made_of = now
-            except Exception:  # the database may be away for a while
-                _logger.exception("the ranking could not be renewed")
-
-    def _index_on(self) -> None:
-        """Keep events that wait for their day findable by code."""
-        while not self._stop.wait(INDEX_SECONDS):
-            try:
-                self._codes.refresh()
-            except Exception:  # what is not sorted is looked through
-                _logger.exception("held events could not be sorted")
-
-    def plan(self, budget: int, seed: int = 0, as_of: dt.date | None = None) -> pa.Table:
-        """Return a sampling plan of what is known now (see :func:`trace_engine.sampling.plan`).
-
-        ``as_of`` is by default the day of the last event judged.
-        """
-        from trace_engine.sampling import plan
-
-        ranking = self.refresh_ranking()
-        last = pc.max(ranking.table["last_time"]).as_py()
-        return plan(
-            ranking.table,
-            self.findings.table(FindingFilters(family=str(Family.SUSPECTED_VIOLATION))),
-            self._inspected(),
-            self.policy,
-            budget=budget,
-            seed=seed,
-            as_of=as_of or (_EPOCH if last is None else last.date()),
-        )
-
-    def _inspected(self) -> InspectedRegistry:
-        return InspectedRegistry(self.registry, self.stores.outcomes.all())
 
     def checkpoint_now(self, timeout: float = 600.0) -> int:
         """Have the state saved and return its offset. Raises ``TimeoutError``."""
