@@ -12,11 +12,12 @@ from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._found import listing
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import Page, Shape, TextQuery, shanghai
 from trace_engine.service.routes.findings import Moment, begin_of, end_of
 from trace_engine.store.audit import AuditFilters, AuditLog
 
-router = APIRouter(prefix="/v1", tags=["audit"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["audit"])
 
 LISTING = "audit"
 AUDIT_COLUMNS = (

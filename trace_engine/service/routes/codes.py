@@ -11,10 +11,11 @@ from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers
 from trace_engine.service.routes._found import not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import Finding, Shape, code_identity, finding_document
 from trace_engine.store.findings_table import FindingFilters
 
-router = APIRouter(prefix="/v1", tags=["codes"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["codes"])
 
 
 class PathEvent(Shape):

@@ -26,6 +26,7 @@ from trace_engine.service.routes._event_shapes import (
     WatermarkOrder,
 )
 from trace_engine.service.routes._found import invalid, not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import finding_document
 from trace_engine.store.batches import KnownBatch, find_batch
 from trace_engine.store.journal import (
@@ -58,7 +59,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await run_in_threadpool(door.close)
 
 
-router = APIRouter(prefix="/v1", tags=["events"], lifespan=_lifespan)
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["events"], lifespan=_lifespan)
 
 BatchQuery = Annotated[
     str | None,
@@ -207,7 +208,7 @@ async def _durable(future: Future[Appended]) -> Appended:
 async def _taken(host: EngineHost, offset: int, wait: float) -> Taken | None:
     """Return what became of a record; None if the engine has not taken it within ``wait`` s."""
     future = host.when_taken(offset)
-    if not future.done():
+    if not future.done() and wait > 0:
         waiting = asyncio.wrap_future(future)
         await asyncio.wait([waiting], timeout=wait)
         waiting.cancel()  # nobody listens any more; done already in most cases

@@ -13,9 +13,10 @@ from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers
 from trace_engine.service.routes._found import invalid, not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import Day, Shape, Text
 
-router = APIRouter(prefix="/v1", tags=["graph"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["graph"])
 
 
 class Node(Shape):

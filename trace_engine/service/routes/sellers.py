@@ -16,6 +16,7 @@ from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._found import listing, not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import (
     SHANGHAI,
     Finding,
@@ -28,7 +29,7 @@ from trace_engine.service.routes._shapes import (
 )
 from trace_engine.store.findings_table import FindingFilters
 
-router = APIRouter(prefix="/v1", tags=["sellers"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["sellers"])
 
 LISTING = "sellers"
 EnterpriseKind = Literal[
