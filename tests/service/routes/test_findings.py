@@ -94,6 +94,21 @@ def test_filters(api: Api) -> None:
     assert len(ids(api.get(LIST, params={"late": False}))) == 4
 
 
+def test_a_detector_that_there_is_not_is_named(api: Api) -> None:
+    api.world.store(finding(0), finding(1, detector="of_last_year"))
+    for path in (LIST, "/v1/stream"):
+        query = {"detector": ["repeated_transfer", "repeated_transfers", "zzz"]}
+        told = problem(api.get(path, params=query), 422, "invalid")
+        first, second = told["errors"]
+        assert first["where"] == second["where"] == "query.detector"
+        assert "repeated_transfers; is repeated_transfer meant?" in first["what"]
+        assert "是否指 repeated_transfer" in told["detail_zh"]
+        assert "zzz; GET /v1/detectors" in second["what"]
+    # One that left the catalogue may still have findings.
+    assert ids(api.get(LIST, params={"detector": "of_last_year"})) == ["f000001"]
+    assert ids(api.get(LIST, params={"detector": "reverse_flow"})) == []
+
+
 UNUSABLE: list[Any] = [
     {"limit": 0},
     {"limit": 1001},

@@ -71,3 +71,21 @@ def test_parameters_are_described_or_speak_for_themselves(document: dict[str, An
         names = [parameter["name"] for parameter in operation.get("parameters", ())]
         assert len(names) == len(set(names)), path
         assert "request" not in names
+
+
+def test_limits_of_numbers_are_told_in_the_words_of_json_schema(document: dict[str, Any]) -> None:
+    foreign = {"ge", "gt", "le", "lt"}  # pydantic's, where a validator hides the number from it
+
+    def walk(value: Any, where: str) -> None:
+        if isinstance(value, dict):
+            assert not foreign & set(value), where
+            for name, inner in value.items():
+                walk(inner, f"{where}/{name}")
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner, where)
+
+    walk(document["components"]["schemas"], "schemas")
+    walk(document["paths"], "paths")
+    budget = document["components"]["schemas"]["PlanRequest"]["properties"]["budget"]
+    assert (budget["minimum"], budget["maximum"]) == (0, 100_000)

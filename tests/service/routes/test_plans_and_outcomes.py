@@ -10,9 +10,11 @@ from tests.service.routes.answers import all_pages, fits, lines, problem, sheet
 from tests.service.routes.conftest import Api
 from tests.service.routes.worlds import finding
 from trace_engine.sampling import SAMPLING_PLAN
+from trace_engine.service.routes._shapes import SHANGHAI
 from trace_engine.service.routes.outcomes import OutcomesPage, OutcomesTaken
 from trace_engine.service.routes.plans import Plan, PlanLine, PlansPage
 
+DAYS = [dt.timedelta(days=n) for n in range(40)]
 PLANS, OUTCOMES = "/v1/sampling-plans", "/v1/outcomes"
 
 
@@ -41,6 +43,20 @@ def test_a_plan_is_what_the_host_plans_and_is_kept(found: Api) -> None:
     assert found.get(answer.headers["location"]).json() == made
     note = found.noted("plan.make")
     assert (note["subject"], note["details"]["budget"]) == (made["plan_id"], 10)
+
+
+def test_a_plan_is_not_for_days_to_come(found: Api) -> None:
+    tomorrow = dt.datetime.now(SHANGHAI).date() + dt.timedelta(days=1)
+    found.world.watermark = None
+    assert ask(found, budget=1, as_of=f"{tomorrow - dt.timedelta(days=1)}").status_code == 201
+    # Two days on: the day may change in Shanghai while the test runs.
+    told = problem(ask(found, budget=1, as_of=f"{tomorrow + DAYS[2]}"), 422, "invalid")
+    assert told["errors"][0]["where"] == "body.as_of"
+    assert "日期在未来" in told["detail_zh"]
+    # Unless the data are of those days.
+    found.world.watermark = tomorrow + DAYS[30]
+    assert ask(found, budget=1, as_of=f"{tomorrow + DAYS[31]}").status_code == 201
+    problem(ask(found, budget=1, as_of=f"{tomorrow + DAYS[32]}"), 422, "invalid")
 
 
 def test_a_plan_as_a_spreadsheet(found: Api) -> None:
@@ -102,6 +118,7 @@ def send(api: Api, body: Any) -> Any:
 
 
 def test_outcomes_one_or_many_are_kept_once(api: Api) -> None:
+    api.world.store(finding(1))
     full = outcome(
         1, outcome_id="o-1", kind="on_site", drug_id="8123456", inclusion_probability=0.25,
         finding_id="f000001", plan_id="plan-1", note="第一批\n复检",
@@ -131,6 +148,48 @@ def test_an_outcome_told_differently_changes_nothing(api: Api) -> None:
     twice = [outcome(4, outcome_id="o-4"), outcome(5, outcome_id="o-4")]
     assert problem(send(api, twice), 409, "conflict")["outcome_ids"] == ["o-4"]
     assert len(api.get(OUTCOMES).json()["outcomes"]) == 1
+
+
+FORMS: list[Any] = [
+    (lambda one: one, "body.outcome"),
+    (lambda one: [outcome(1), one], "body.list.1"),
+    (lambda one: {"outcomes": [outcome(1), one]}, "body.outcomes.outcomes.1"),
+]
+
+
+@pytest.mark.parametrize(("form", "where"), FORMS)
+def test_outcomes_of_days_to_come_are_refused(api: Api, form: Any, where: str) -> None:
+    tomorrow = dt.datetime.now(SHANGHAI).date() + DAYS[1]
+    told = problem(send(api, form(outcome(2, date=f"{tomorrow + DAYS[2]}"))), 422, "invalid")
+    (error,) = told["errors"]
+    assert error["where"] == f"{where}.date"
+    assert "日期在未来" in error["what_zh"]
+    assert api.get(OUTCOMES).json()["outcomes"] == []
+    assert send(api, form(outcome(2, date=f"{tomorrow}"))).status_code == 201
+    api.world.watermark = tomorrow + DAYS[30]
+    assert send(api, form(outcome(2, date=f"{tomorrow + DAYS[31]}"))).status_code == 201
+
+
+@pytest.mark.parametrize(("form", "where"), FORMS)
+def test_outcomes_of_findings_that_there_are_not_are_refused(
+    found: Api, form: Any, where: str
+) -> None:
+    told = problem(send(found, form(outcome(2, finding_id="f-none"))), 422, "invalid")
+    (error,) = told["errors"]
+    assert error["where"] == f"{where}.finding_id"
+    assert "f-none" in error["what"]
+    assert "f-none" in error["what_zh"]
+    assert found.get(OUTCOMES).json()["outcomes"] == []
+    assert send(found, form(outcome(2, finding_id="f000002"))).status_code == 201
+
+
+def test_all_findings_of_a_large_request_are_looked_up(found: Api) -> None:
+    good = [outcome(i, finding_id=f"f00000{i % 9}") for i in range(4_900)]
+    bad = [outcome(i, finding_id=f"none-{i}") for i in range(100)]
+    told = problem(send(found, [*good, *bad]), 422, "invalid")
+    assert len(told["errors"]) == 50
+    assert "99 more" in told["detail"]
+    assert send(found, good).json()["added"] == 4_900
 
 
 NO_OUTCOMES: list[Any] = [

@@ -140,6 +140,7 @@ def test_addresses_and_filters_that_cannot_be_used(api: Api) -> None:
         {"url": "https://desk/hook", "filters": {"severity_min": 2}},
         {"url": "https://desk/hook", "filters": {"detector": []}},
         {"url": "https://desk/hook", "filters": {"what": 1}},
+        {"url": "https://desk/hook", "filters": {"detector": ["repeated_transfers"]}},
         {"url": "https://desk/hook", "secret": "mine"},
         {"url": "https://desk/hook", "after": -1},
     ):

@@ -98,6 +98,7 @@ class World:
     registry: Registry = field(default_factory=lambda: Registry.load(None))
     policy: Policy = field(default_factory=lambda: Policy.load(None))
     ready: bool = True
+    watermark: dt.date | None = dt.date(2026, 4, 2)
     offset: int = 0
     callbacks: list[Callable[[list[int]], None]] = field(default_factory=list)
     paths: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -125,7 +126,10 @@ class World:
     def status(self) -> FakeStatus:
         """Return what is told of the state."""
         return FakeStatus(
-            ready=self.ready, replaying=not self.ready, closed_through=dt.date(2026, 3, 31)
+            ready=self.ready,
+            replaying=not self.ready,
+            watermark=self.watermark,
+            closed_through=dt.date(2026, 3, 31),
         )
 
     def ranking(self) -> Any:

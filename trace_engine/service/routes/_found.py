@@ -23,10 +23,14 @@ def not_found(detail: str, detail_zh: str) -> Problem:
     return Problem(404, "not-found", detail=detail, detail_zh=detail_zh)
 
 
+def error_at(where: str, what: str, what_zh: str) -> dict[str, str]:
+    """Return what is wrong with a value that its type allows and its meaning does not."""
+    return {"where": where, "what": what, "what_zh": what_zh, "rule": "value_error"}
+
+
 def invalid(where: str, what: str, what_zh: str) -> Problem:
-    """Return the answer for a value that its type allows and its meaning does not."""
-    errors = [{"where": where, "what": what, "what_zh": what_zh, "rule": "value_error"}]
-    return Problem(422, "invalid", errors=errors)
+    """Return the answer for one value that its type allows and its meaning does not."""
+    return Problem(422, "invalid", errors=[error_at(where, what, what_zh)])
 
 
 def listing(model: type[BaseModel], row: type[BaseModel], what: str) -> dict[int | str, Any]:

@@ -11,7 +11,9 @@ from pydantic import Field
 from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers, _paging
+from trace_engine.service.routes._checks import check_detectors
 from trace_engine.service.routes._found import invalid, listing, not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import (
     FINDING_COLUMNS,
     FIRST_DAY,
@@ -27,7 +29,7 @@ from trace_engine.service.routes._shapes import (
 )
 from trace_engine.store.findings_table import FindingFilters
 
-router = APIRouter(prefix="/v1", tags=["findings"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["findings"])
 
 LISTING = "findings"
 # A day, or a moment: with a zone as it says, without one in Asia/Shanghai.
@@ -143,6 +145,7 @@ def list_findings(
     filters = filters_of(**stated)
     checked = {**stated, "order": order}
     position = _paging.decode_cursor(LISTING, checked, cursor, (int,))
+    check_detectors(host_of(request), detector, "query.detector")
     store = host_of(request).findings
     rows, last = store.page(filters, position[0] if position else None, limit, order=order)
     following = None if last is None else _paging.encode_cursor(LISTING, checked, [last])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request, Response
@@ -14,11 +14,16 @@ from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.problems import Problem
 from trace_engine.service.routes import _answers, _paging
+from trace_engine.service.routes._checks import last_day, too_late, unknown_findings, unusable
 from trace_engine.service.routes._found import listing
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import Day, Number, Page, Shape, Text, TextQuery, shanghai
 from trace_engine.store.outcomes import OutcomeConflict, OutcomeStore
 
-router = APIRouter(prefix="/v1", tags=["outcomes"])
+if TYPE_CHECKING:
+    from trace_engine.service.host import EngineHost
+
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["outcomes"])
 
 LISTING = "outcomes"
 MOST = 5_000  # outcomes of one request
@@ -58,14 +63,17 @@ class NewOutcome(Shape):
         "outcomes then count once, however often they are sent.",
     )
     enterprise_id: Text
-    date: Day = Field(description="Of the inspection or the sample.")
+    date: Day = Field(
+        description="Of the inspection or the sample. Tomorrow at the latest, or the day after the "
+        "latest day of the data if that is later."
+    )
     kind: Text | None = Field(None, description="Kind of inspection or sampling method.")
     outcome: Literal["violation", "clean"]
     drug_id: Text | None = None
-    inclusion_probability: Annotated[float, Number, Field(gt=0, le=1)] | None = Field(
+    inclusion_probability: Annotated[float, Field(gt=0, le=1), Number] | None = Field(
         None, description="As the sampling plan states it; estimates of prevalence need it."
     )
-    finding_id: Text | None = Field(None, description="The finding that led there.")
+    finding_id: Text | None = Field(None, description="The finding that led there; it must exist.")
     plan_id: Text | None = Field(None, description="The sampling plan it was a line of.")
     note: Note | None = None
 
@@ -133,9 +141,11 @@ def add_outcomes(
     """
     sent = body.outcomes if isinstance(body, NewOutcomes) else body
     new = sent if isinstance(sent, list) else [sent]
+    host = host_of(request)
+    _check(host, new, body)
     rows = [_row(one) for one in new]
     try:
-        added = OutcomeStore(host_of(request).database).add(rows)
+        added = OutcomeStore(host.database).add(rows)
     except OutcomeConflict as conflict:
         raise Problem(
             409,
@@ -152,6 +162,26 @@ def add_outcomes(
         record(request, "outcome.add", "", more=len(rows) - MOST_NOTED)
     taken = {"outcome_ids": ids, "added": len(added), "repeated": len(rows) - len(added)}
     return _answers.json_answer(taken, status=201)
+
+
+def _check(host: EngineHost, new: list[NewOutcome], body: Any) -> None:
+    """Answer 422 where inspections are of days to come, or name findings that there are not."""
+    form = _form(body)
+    stem = {"list": "body.list.{}", "outcomes": "body.outcomes.outcomes.{}"}.get(
+        form, "body.outcome"
+    )
+    limit = last_day(host)
+    places = [(stem.format(number), outcome) for number, outcome in enumerate(new)]
+    errors = [too_late(f"{where}.date", limit) for where, one in places if one.date > limit]
+    named = [
+        (f"{where}.finding_id", one.finding_id)
+        for where, one in places
+        if one.finding_id is not None
+    ]
+    if named:
+        errors += unknown_findings(host, named)
+    if errors:
+        raise unusable(errors)
 
 
 def _row(new: NewOutcome) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from trace_engine.sampling.planning import SAMPLING_PLAN
 from trace_engine.service.access import Caller, Role, require
 from trace_engine.service.deps import host_of, ready_host_of, record
 from trace_engine.service.routes import _answers, _paging
+from trace_engine.service.routes._checks import last_day, too_late, unusable
 from trace_engine.service.routes._found import not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import Number, Page, Shape, shanghai
 from trace_engine.store.plans import PlanStore
 
-router = APIRouter(prefix="/v1", tags=["sampling plans"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["sampling plans"])
 
 LISTING = "sampling-plans"
 MOST_BUDGET = 100_000  # samples
@@ -40,12 +42,16 @@ class PlanRequest(Shape):
         extra="forbid", json_schema_extra={"examples": [{"budget": 100, "seed": 20260401}]}
     )
 
-    budget: Annotated[int, Number, Field(ge=0, le=MOST_BUDGET)] = Field(description="Samples.")
-    seed: Annotated[int, Number, Field(ge=0, lt=2**63)] = Field(
+    budget: Annotated[int, Field(ge=0, le=MOST_BUDGET), Number] = Field(description="Samples.")
+    seed: Annotated[int, Field(ge=0, lt=2**63), Number] = Field(
         0, description="Of the random arm: the same seed gives the same draw."
     )
     as_of: Annotated[dt.date, Field(ge=dt.date(2000, 1, 1), le=dt.date(2100, 12, 31))] | None = (
-        Field(None, description="The plan's day; by default the day of the last event judged.")
+        Field(
+            None,
+            description="The plan's day; by default the day of the last event judged. Tomorrow at "
+            "the latest, or the day after the latest day of the data if that is later.",
+        )
     )
 
 
@@ -141,6 +147,8 @@ def make_plan(
     """
     media = _answers.negotiate(request, MEDIA)
     host = ready_host_of(request)
+    if asked.as_of is not None and asked.as_of > (limit := last_day(host)):
+        raise unusable([too_late("body.as_of", limit)])
     table = host.plan(asked.budget, asked.seed, asked.as_of)
     document = {
         "budget": asked.budget,

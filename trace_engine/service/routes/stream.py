@@ -9,9 +9,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from prometheus_client import Counter, Gauge
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from trace_engine.service.access import Caller, Role, require
-from trace_engine.service.deps import record
+from trace_engine.service.deps import host_of, record
+from trace_engine.service.routes._checks import check_detectors
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import RegionQuery, TextQuery, region_prefix
 from trace_engine.service.streams import EventStream, StreamLimits, Streams, Wanted
 
@@ -32,7 +35,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-router = APIRouter(prefix="/v1", tags=["stream"], lifespan=lifespan)
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["stream"], lifespan=lifespan)
 
 EXAMPLE = (
     ": open\nid: 4710\nretry: 3000\n\n"
@@ -91,6 +94,8 @@ async def stream(
     browsers send by themselves). A finding that grows comes again with a new number and a higher
     `revision`. Who does not read for half a minute is cut off and may resume.
     """
+    if detector is not None:
+        await run_in_threadpool(check_detectors, host_of(request), detector, "query.detector")
     streams: Streams = request.app.state.streams
     begin = await streams.begin(caller.key_id, after if last_event_id is None else last_event_id)
     wanted = Wanted(

@@ -17,7 +17,9 @@ from trace_engine.service.deps import host_of, record, settings_of
 from trace_engine.service.outbound import RefusedAddressError, check_url
 from trace_engine.service.problems import Problem
 from trace_engine.service.routes import _answers, _paging
+from trace_engine.service.routes._checks import check_detectors
 from trace_engine.service.routes._found import invalid, not_found
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import Number, Page, Shape, Text, shanghai
 from trace_engine.service.webhooks import Deliverer, WebhookLimits, delivery_id, secrets_of
 from trace_engine.store.outbox import Outbox
@@ -44,7 +46,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(deliverer.close)
 
 
-router = APIRouter(prefix="/v1", tags=["webhooks"], lifespan=lifespan)
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["webhooks"], lifespan=lifespan)
 
 WebhookId = Annotated[
     str, Path(max_length=100, pattern=r"^[A-Za-z0-9_-]+$", examples=["wh-6f1d0c7f2b8a"])
@@ -62,7 +64,7 @@ class WebhookFilters(Shape):
         | None
     ) = None
     family: Literal["suspected_violation", "data_quality"] | None = None
-    severity_min: Annotated[float, Number, Field(ge=0, le=1)] | None = None
+    severity_min: Annotated[float, Field(ge=0, le=1), Number] | None = None
     subject_id: Text | None = None
     drug_id: Text | None = None
     region: Annotated[str, Field(pattern=r"^[0-9]{2}([0-9]{2}){0,2}$")] | None = Field(
@@ -91,7 +93,7 @@ class NewWebhook(Shape):
         "link or cloud are refused unless the settings allow them; redirects are not followed."
     )
     filters: WebhookFilters = WebhookFilters.model_validate({})
-    after: Annotated[int, Number, Field(ge=0, lt=2**63)] | None = Field(
+    after: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(
         None, description="Send findings after this number; 0: all. By default only new ones."
     )
 
@@ -212,6 +214,7 @@ def add_webhook(
         check_url(asked.url, limits.allowed)
     except RefusedAddressError as refused:
         raise invalid("body.url", str(refused), refused.zh) from None
+    check_detectors(host_of(request), asked.filters.detector, "body.filters.detector")
     outbox = _outbox(request)
     if len(outbox.all()) >= limits.most:
         raise Problem(
