@@ -10,15 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.service.fakes import FakeHost, FakeKeys, client, settings
 from tests.service.test_server import serving
+from tests.store.test_findings import finding, table
 from trace_engine.service.app import create_app
 from trace_engine.service.probe import answers
 from trace_engine.service.settings import ServiceSettings, load
 from trace_engine.service.upkeep import Upkeep
 from trace_engine.store.audit import AuditFilters, AuditLog
 from trace_engine.store.database import Database
+from trace_engine.store.findings_table import FindingStore
+from trace_engine.store.moments import to_micros
+from trace_engine.store.tables import FINDING
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -101,10 +106,18 @@ def test_upkeep_applies_the_years_and_notes_what_is_gone(tmp_path: Path) -> None
     old = now.replace(year=now.year - 6, day=1)
     audit.add([{"at": old, "action": "seller.read", "subject": "S1"}])
     audit.add([{"at": now, "action": "seller.read", "subject": "S2"}])
-    assert Upkeep(database, audit, 5).once()["audit"] == 1
+    FindingStore(database).add(table(finding("a")), 1, [False])
+    told: list[int] = []
+    upkeep = Upkeep(database, audit, 5, deleted=lambda: told.append(FindingStore(database).count()))
+    assert upkeep.once()["audit"] == 1
+    assert told == []  # no findings were among it
     notes, _ = audit.page(AuditFilters(), None, 10)
     assert [note["action"] for note in notes] == ["retention.apply", "seller.read"]
     assert notes[0]["details"] == {"audit": 1}
+    with database.write() as connection:
+        connection.execute(update(FINDING).values(stored_at=to_micros(old)))
+    assert upkeep.once()["finding"] == 1
+    assert told == [0]
     database.close()
 
 

@@ -123,6 +123,7 @@ def test_restarts_change_nothing(
             host = open_host(tmp_path, market)
     finished(host, last)
     assert stored(host).equals(by_id(expected.findings))
+    assert host.status().findings == host.findings.count() == expected.findings.num_rows
     assert host.status().counts["rows"] == events.num_rows
     host.close()
 

@@ -33,6 +33,7 @@ from trace_engine.service.questions import EPOCH, Questions, date_of
 from trace_engine.service.stores import Stores
 from trace_engine.store.checkpoint import read_vocabulary
 from trace_engine.store.checkpoints import Checkpoint
+from trace_engine.store.finding_tally import FindingTally
 from trace_engine.store.journal import ADVANCE, Appended, JournalError, Record
 from trace_engine.warmup import compile_kernels
 
@@ -108,7 +109,7 @@ class EngineHost(Questions):
         self._threads: list[threading.Thread] = []
         self._checkpoint_at: float | None = stores.checkpoint_time
         self._checkpoint_seconds: float | None = None
-        self._finding_count = self.findings.count()
+        self.tally = FindingTally(self.findings)
         self.started_at = time.time()
         self.failed = threading.Event()
         self.error: str | None = None
@@ -213,8 +214,6 @@ class EngineHost(Questions):
         if closed is None or closed.findings.num_rows == 0:
             return
         numbers = self.findings.add(closed.findings, offset, closed.late)
-        if numbers:
-            self._finding_count = self.findings.count()
         self._outcomes.found(offset, closed.findings["finding_id"].to_pylist())
         if numbers:
             for listener in list(self._listeners):
@@ -222,6 +221,7 @@ class EngineHost(Questions):
                     listener(numbers)
                 except Exception:  # what was found is stored; who listens must not stop the loop
                     _logger.exception("a listener failed")
+            self.tally.update()  # last: were it to fail, the next try would find nothing new to tell
 
     def took(self, offset: int, late: int) -> None:
         """Answer those who wait for a record (see ``cluster.loop.Sink``)."""
@@ -330,7 +330,7 @@ class EngineHost(Questions):
             pending_events=sum(map(len, list(engine.buffer.pieces))),
             live_codes=len(engine.shards),
             state_bytes=engine.shards.nbytes + engine.identity.nbytes + engine.multigraph.nbytes,
-            findings=self._finding_count,
+            findings=self.tally.count,
             waiting_rows=self.journal.waiting_rows,
             waiting_bytes=self.journal.waiting_bytes,
             started_at=self.started_at,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from trace_engine.store.tables import FINDING
 
 if TYPE_CHECKING:
     from trace_engine.store.audit import AuditLog
@@ -17,7 +20,10 @@ _logger = logging.getLogger("trace_engine.service.upkeep")
 
 
 class Upkeep:
-    """Applies the retention to a database, in a thread of its own."""
+    """Applies the retention to a database, in a thread of its own.
+
+    ``deleted`` is called, in that thread, after findings were deleted.
+    """
 
     def __init__(
         self,
@@ -25,12 +31,14 @@ class Upkeep:
         audit: AuditLog,
         years: int,
         *,
+        deleted: Callable[[], None] | None = None,
         first: float = FIRST_SECONDS,
         period: float = PERIOD_SECONDS,
     ) -> None:
         self._database = database
         self._audit = audit
         self._years = years
+        self._deleted = deleted
         self._first = first
         self._period = period
         self._stop = threading.Event()
@@ -55,6 +63,8 @@ class Upkeep:
             note = {"at": now, "name": "trace-engine", "action": "retention.apply", "details": gone}
             self._audit.add([note])
             _logger.info("deleted what was kept long enough", extra={"rows": gone})
+        if FINDING.name in gone and self._deleted is not None:
+            self._deleted()
         return deleted
 
     def _run(self) -> None:

@@ -137,6 +137,19 @@ class FindingStore:
         with self._database.read() as connection:
             return connection.execute(select(func.count()).select_from(FINDING)).scalar_one()
 
+    def new_since(self, number: int) -> tuple[int, int]:
+        """Return how many findings were first stored after ``number`` was given, and the last number.
+
+        Costs what was stored since, not what there is. Findings that grew since are not new.
+        """
+        # The inner id of a finding is the first number it had (see _row).
+        query = select(
+            func.count().filter(FINDING.c.id > number), func.max(FINDING.c.number)
+        ).where(FINDING.c.number > number)
+        with self._database.read() as connection:
+            new, last = connection.execute(query).one()
+        return new, number if last is None else last
+
     def for_ranking(self) -> pa.Table:
         """Return the columns that :func:`trace_engine.ranking.rank` reads, of all findings."""
         return self._columns.table()

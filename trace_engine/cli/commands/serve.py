@@ -166,7 +166,12 @@ def run(settings: ServiceSettings) -> None:
             StoreError,
         ) as error:
             raise UserError(one_line(str(error))) from error
-        upkeep = Upkeep(host.database, AuditLog(host.database), settings.retention_years)
+        upkeep = Upkeep(
+            host.database,
+            AuditLog(host.database),
+            settings.retention_years,
+            deleted=host.tally.recount,
+        )
         try:
             host.start()
             upkeep.start()
