@@ -1,9 +1,9 @@
 """A market that stands still, for load on the service: packs come, are shipped, received and sold.
 
 Sender ``k`` of ``n`` owns every code of its own. Request ``i`` of a sender tells one window of
-simulated time: as many packs are bought by wholesalers as are shipped, received by pharmacies and
-sold to persons in it, so that what is unsold stays the same while codes are always new. Everything
-follows from the numbers of sender and request: nothing is remembered.
+simulated time: as many packs are shipped by makers as are received by wholesalers, shipped on,
+received by pharmacies and sold to persons in it, so that what is unsold stays the same while codes
+are always new. Everything follows from the numbers of sender and request: nothing is remembered.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ Ints = npt.NDArray[np.int64]
 FIRST_DAY = 19_723  # 2024-01-01, days since 1970-01-01
 DAY = 86_400_000_000  # µs
 LOT = 40  # packs that share a bill
-STAGES = 4  # bought, shipped, received, sold
-LAG_DAYS = (0.0, 0.5, 1.0, 3.0)  # after the purchase
-TYPES = pa.array(["purchase_receipt", "sale_shipment", "purchase_receipt", "retail_sale"])
+STAGES = 5  # shipped by the maker, received, shipped, received, sold
+LAG_DAYS = (0.0, 0.4, 0.9, 1.4, 3.4)  # after the first
+BOUGHT, SOLD = 1, 4
+TYPES = pa.array(
+    ["sale_shipment", "purchase_receipt", "sale_shipment", "purchase_receipt", "retail_sale"]
+)
 MAKERS, WHOLESALERS, PHARMACIES, DRUGS, BUYERS = 200, 800, 20_000, 1_000, 5_000_000
 FIRST_WHOLESALER = MAKERS
 FIRST_PHARMACY = MAKERS + WHOLESALERS
@@ -74,7 +77,7 @@ class Market:
         # At the beginning there is nothing to ship or sell yet: those rows are purchases too.
         early = pack < 0
         pack[early] = (1 << 38) + number * self.rows + np.flatnonzero(early)
-        stage[early] = 0
+        stage[early] = BOUGHT
         window = self.time_of(number + 1) - self.time_of(number)
         time = self.time_of(number) + _mixed(pack, 11 + number) % max(window, 1)
         order = np.argsort(time, kind="stable")
@@ -84,17 +87,17 @@ class Market:
         """Return purchases alone, of codes that :meth:`request` never uses, on the day before it."""
         pack = (1 << 37) + np.arange(first, first + count, dtype=np.int64)
         time = (FIRST_DAY - 1) * DAY + _mixed(pack, 11) % DAY
-        return self._table(pack, np.zeros(count, np.int64), time)
+        return self._table(pack, np.full(count, BOUGHT), time)
 
     def _table(self, pack: Ints, stage: Ints, time: Ints) -> pa.RecordBatch:
         lot = pack // LOT * SENDERS + self.sender
         maker = _mixed(lot, 1) % MAKERS
         wholesaler = FIRST_WHOLESALER + _mixed(lot, 2) % WHOLESALERS
         pharmacy = FIRST_PHARMACY + _mixed(lot, 4) % PHARMACIES
-        source = np.choose(stage, [maker, wholesaler, wholesaler, pharmacy])
-        target = np.choose(stage, [wholesaler, pharmacy, pharmacy, np.zeros_like(pack)])
-        actor = np.where(stage % 2 == 0, target, source)
-        sold = stage == 3
+        source = np.choose(stage, [maker, maker, wholesaler, wholesaler, pharmacy])
+        target = np.choose(stage, [wholesaler, wholesaler, pharmacy, pharmacy, np.zeros_like(pack)])
+        actor = np.where(stage % 2 == 1, target, source)
+        sold = stage == SOLD
         key = ((pack * SENDERS + self.sender) * STAGES + stage).astype(np.uint64)
         bill = ((lot * STAGES + stage) + sold * (pack % LOT) * (1 << 50)).astype(np.uint64)
         buyer = (_mixed(key.view(np.int64), 9)[sold] % BUYERS).astype(np.uint64)
