@@ -317,9 +317,10 @@ class Load:
         days = (str(before["closed_through"]), str(after["closed_through"]))
         say(f"    days closed {days[0]} to {days[1]}; {after['pending_events']:,} events of open "
             f"days; {after['findings']:,} findings; {after['live_codes']:,} codes in the state")  # fmt: skip
-        self.memory(memory, after["live_codes"] - before["live_codes"])
+        new = [after[name] - before[name] for name in ("live_codes", "archived_codes")]
+        self.memory(memory, *new)
 
-    def memory(self, samples: list[tuple[float, int]], new_codes: int) -> None:
+    def memory(self, samples: list[tuple[float, int]], new_codes: int, archived: int) -> None:
         """Say how memory went, second half against the middle."""
         if len(samples) < 8:
             return
@@ -332,7 +333,8 @@ class Load:
         grown = last / first - 1
         word = "flat" if grown <= FLAT else "GROWING"
         self.report.say(f"    memory {word}: {grown:+.1%} from the third quarter to the fourth; "
-                        f"{new_codes:,} codes more in the state")  # fmt: skip
+                        f"{new_codes:,} codes more in the state, {archived:,} more "
+                        "in the archive, each with 10 to 13 bytes of index in memory")  # fmt: skip
 
     def requests(self, form: str, seconds: float, *, beside: Any = None) -> None:
         """Measure requests of ``SMALL`` events at half of the aimed load."""

@@ -57,6 +57,7 @@ class FakeStatus:
     )
     pending_events: int = 321
     live_codes: int = 4567
+    archived_codes: int = 89
     state_bytes: int = 8 << 20
     findings: int = 12
     waiting_rows: int = 20

@@ -210,6 +210,7 @@ def test_metrics_tell_requests_by_route_and_the_engines_numbers(c: TestClient) -
         "trace_engine_late_events_total 9.0",
         "trace_engine_journal_lag_records 2.0",
         "trace_engine_live_codes 4567.0",
+        "trace_engine_archived_codes 89.0",
         "trace_engine_ready 1.0",
         "trace_engine_database_up 1.0",
         'trace_engine_webhook_deliveries{state="waiting"} 0.0',

@@ -63,6 +63,7 @@ class HostStatus:
     counts: dict[str, int]
     pending_events: int
     live_codes: int
+    archived_codes: int
     state_bytes: int
     findings: int
     waiting_rows: int
@@ -311,6 +312,7 @@ class EngineHost(Questions):
     def status(self) -> HostStatus:
         """Return how the engine is, without waiting for it."""
         engine, loop, shard = self.engine, self.loop, self.shard
+        archive = engine.shards.archive
         running = bool(self._threads) and self.error is None and not self._stop.is_set()
         replaying = running and loop.taken_offset < self._replay_to
         ready = running and not replaying and loop.started.is_set()
@@ -329,6 +331,7 @@ class EngineHost(Questions):
             counts=dict(engine.counts),
             pending_events=sum(map(len, list(engine.buffer.pieces))),
             live_codes=len(engine.shards),
+            archived_codes=0 if archive is None else len(archive),
             state_bytes=engine.shards.nbytes + engine.identity.nbytes + engine.multigraph.nbytes,
             findings=self.tally.count,
             waiting_rows=self.journal.waiting_rows,

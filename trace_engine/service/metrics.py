@@ -62,6 +62,7 @@ _GAUGES = (
     ("waiting_bytes", "journal_waiting_bytes", "Bytes in the journal not yet taken"),
     ("pending_events", "pending_events", "Events held until their day closes"),
     ("live_codes", "live_codes", "Codes in the engine's state"),
+    ("archived_codes", "archived_codes", "Codes long closed, on disk and ready to come back"),
     ("state_bytes", "state_bytes", "Memory of the engine's state"),
     ("findings", "stored_findings", "Findings in the store"),
 )

@@ -71,6 +71,7 @@ class Status(BaseModel):
     counts: Counts
     pending_events: int = Field(description="Events held until their day closes")
     live_codes: int = Field(description="Codes in the engine's state")
+    archived_codes: int = Field(description="Codes long closed, on disk and ready to come back")
     state_bytes: int = Field(description="Memory of the engine's state")
     findings: int = Field(description="Findings in the store")
     last_offset: int = Field(description="Last record of the journal")
@@ -109,6 +110,7 @@ def status_of(request: Request) -> Status:
         counts=Counts(**{name: told.counts.get(name, 0) for name in Counts.model_fields}),
         pending_events=told.pending_events,
         live_codes=told.live_codes,
+        archived_codes=told.archived_codes,
         state_bytes=told.state_bytes,
         findings=told.findings,
         last_offset=told.last_offset,
