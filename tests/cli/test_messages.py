@@ -138,6 +138,8 @@ def test_library_errors_are_known_by_name() -> None:
     from trace_engine.registry import RegistryError
     from trace_engine.reports.errors import ConservationError, OutputError
     from trace_engine.store.checkpoint import CheckpointError
+    from trace_engine.store.journal import JournalError, JournalUnwritable
+    from trace_engine.store.migrate import StoreError
     from trace_engine.tracing.errors import TraceError
 
     kinds = {
@@ -149,9 +151,12 @@ def test_library_errors_are_known_by_name() -> None:
         OutputError,
         TraceError,
         CheckpointError,
+        JournalError,
+        StoreError,
     }
     assert {kind.__name__ for kind in kinds} == errors.EXPECTED_NAMES
     assert errors.is_expected(InputError("x"))
+    assert errors.is_expected(JournalUnwritable("x", permanent=True))
     assert not errors.is_expected(ValueError("x"))
 
 

@@ -35,6 +35,8 @@ EXPECTED_NAMES = frozenset(
         "TruthError",
         "TraceError",
         "CheckpointError",
+        "JournalError",
+        "StoreError",
     }
 )
 
