@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+import trace_engine
 from tests.service.routes.answers import all_pages, fits, lines, problem, sheet
 from tests.service.routes.conftest import Api
 from trace_engine.detectors.registry import detector_classes
 from trace_engine.events.findings import REJECTS
-from trace_engine.service.routes.audit import AuditPage
+from trace_engine.service.routes.audit import ACTIONS, AuditPage
 from trace_engine.service.routes.catalog import Catalogue, RejectsPage
 from trace_engine.store.audit import AuditLog
 from trace_engine.store.rejects import RejectStore
@@ -83,3 +87,41 @@ def test_the_audit_log_is_for_administrators(api: Api) -> None:
     until = all_pages(get, "/v1/audit", "entries", until="2026-03-06")
     assert [row["subject"] for row in until] == ["S1", "S0"]
     assert api.noted("audit.list")["name"] == "administrator"
+
+
+def test_an_action_that_there_is_not_is_named(api: Api) -> None:
+    AuditLog(api.world.database).add(
+        [
+            {"at": dt.datetime(2026, 3, 5, tzinfo=dt.UTC), "action": action, "subject": "S1"}
+            for action in ("seller.read", "seller.praise")
+        ]
+    )
+
+    def get(action: str) -> Any:
+        return api.client.get("/v1/audit", params={"action": action}, headers=api.admin)
+
+    told = problem(get("seller.raed"), 422, "invalid")
+    assert told["errors"][0]["where"] == "query.action"
+    assert "seller.read" in told["detail"]
+    assert "seller.read" in told["detail_zh"]
+    assert "webhook.retry" in problem(get("x"), 422, "invalid")["detail_zh"]
+    for known, rows in (("seller.read", 1), ("plan.make", 0), ("seller.praise", 1)):
+        assert len(fits(AuditPage, get(known))["entries"]) == rows
+
+
+def test_all_actions_that_the_package_notes_are_known() -> None:
+    folder = Path(trace_engine.__file__).parent
+    things = "|".join({action.partition(".")[0] for action in ACTIONS})
+    said = {
+        found
+        for part in ("service", "cli")
+        for source in (folder / part).rglob("*.py")
+        for found in re.findall(rf'"((?:{things})\.[a-z]+)"', source.read_text())
+    }
+    assert said == set(ACTIONS)
+    noted = {
+        found
+        for source in (folder / "service").rglob("*.py")
+        for found in re.findall(r'record\(\s*request,\s*"([^"]+)"', source.read_text())
+    }
+    assert noted <= set(ACTIONS)
