@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from trace_engine.service import questions
 from trace_engine.service.host import EngineHost
 from trace_engine.service.settings import ServiceSettings
 from trace_engine.simulate import simulate
+from trace_engine.store import checkpoint
 from trace_engine.store.backup import backup_file
 from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.findings_table import FindingFilters
@@ -206,6 +209,42 @@ def test_a_code_is_told_judged_and_held(tmp_path: Path, market: Path, events: pa
     host.close()
 
 
+def test_questions_are_answered_while_the_state_is_written(
+    tmp_path: Path, market: Path, events: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = open_host(tmp_path, market)
+    finished(host, send(host, events.slice(10)))
+    writing, answered = threading.Event(), threading.Event()
+    plain = checkpoint.write_arrays
+
+    def slow(*args: Any, **options: Any) -> dict[str, Any]:
+        writing.set()
+        assert answered.wait(30)
+        return plain(*args, **options)
+
+    monkeypatch.setattr(checkpoint, "write_arrays", slow)
+    assert host.wait_taken(send(host, events.slice(0, 10)), 60) is not None
+    saved: list[int] = []
+    saver = threading.Thread(target=lambda: saved.append(host.checkpoint_now(60)))
+    saver.start()
+    assert writing.wait(30)
+    enterprise = events["actor_id"][0].as_py()
+    asked: list[Any] = []
+
+    def ask() -> None:
+        with host.turns:  # as for a code that is packed
+            asked.append("packed")
+        asked.append(host.refresh_ranking().table.num_rows)
+        asked.append(host.neighbourhood(enterprise))
+        answered.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    saver.join(60)
+    assert len(asked) == 3
+    assert saved == [host.journal.last_offset]
+    host.close()
+
+
 def test_a_neighbourhood_is_cut_where_it_is_too_large(
     tmp_path: Path, market: Path, events: pa.Table
 ) -> None:
@@ -348,7 +387,7 @@ def test_what_the_journal_refuses_fails_the_future(
     host = open_host(tmp_path, market)
     host.journal._fail("the disk is gone")
     with pytest.raises(JournalError, match="the disk is gone"):
-        send(host, events.slice(0, 10))
+        assert host.wait_taken(send(host, events.slice(0, 10)), 60) is not None
     host.close()
 
 

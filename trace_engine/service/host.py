@@ -230,8 +230,7 @@ class EngineHost(Questions):
 
     def _save(self, offset: int) -> None:
         start = time.monotonic()
-        with self.turns:
-            forgotten = self.stores.save(self.engine, offset, self.shard.values())
+        forgotten = self.stores.save(self.engine, offset, self.shard.values())
         self._checkpoint_seconds = time.monotonic() - start
         self._checkpoint_at = time.time()
         self.journal.trim(forgotten)

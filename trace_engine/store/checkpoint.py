@@ -107,7 +107,8 @@ def save_engine(
     if spare is not None:
         with suppress(FileNotFoundError):
             (spare / ARRAYS).rename(partial / ARRAYS)
-    arrays, plain = collect(engine)
+    with engine.guard:  # who reads along may go on while it is written: nothing changes meanwhile
+        arrays, plain = collect(engine)
     log = save_log(engine.log, target, partial, sync=sync)
     archived, archive = save_archive(engine.shards.archive, target, sync=sync)
     arrays |= archived
