@@ -15,7 +15,7 @@ from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._checks import unusable
 from trace_engine.service.routes._found import error_at, listing
 from trace_engine.service.routes._query import StrictRoute
-from trace_engine.service.routes._shapes import Page, Shape, Text, TextQuery, shanghai
+from trace_engine.service.routes._shapes import Page, Shape, TextQuery, shanghai
 from trace_engine.service.routes.findings import Moment, begin_of, end_of
 from trace_engine.store.audit import AuditFilters, AuditLog
 
@@ -84,7 +84,15 @@ def list_audit(
     request: Request,
     _caller: Annotated[Any, Depends(require(Role.ADMIN))],
     key_id: TextQuery = None,
-    action: Annotated[Text | None, Query(description=f"One of {', '.join(ACTIONS)}.")] = None,
+    action: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            pattern=r"^[^\x00-\x1f\x7f]+$",
+            description=f"One of {', '.join(ACTIONS)}.",
+        ),
+    ] = None,
     subject: TextQuery = None,
     since: Annotated[Moment | None, Query(description="From this day or moment on.")] = None,
     until: Annotated[
