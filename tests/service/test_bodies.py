@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from tests.readers.test_payload import compared
 from trace_engine.events.batch import OPTIONAL_COLUMNS, EventBatch, Vocabulary
 from trace_engine.events.encode import Encoded, Encoder
+from trace_engine.events.kinds import EventKind
 from trace_engine.events.raw import InputError
 from trace_engine.readers import open_events
+from trace_engine.readers.arrow_ipc import _is_even
 from trace_engine.service.bodies import (
     Admitted,
     Door,
@@ -278,6 +280,55 @@ def test_bombs_are_refused_before_they_unfold() -> None:
     )
     assert refused(a_door(most_rows=1000), stream(nulls), Media.ARROW_STREAM).status_code == 413
     assert pa.total_allocated_bytes() - before < 64 << 20
+
+
+def test_bodies_of_nothing_are_refused_before_they_take_memory() -> None:
+    door = a_door(most_rows=1000)
+    for body in (
+        b"\n" * (8 << 20),
+        b"\r\n" * (4 << 20),
+        "\n".join("" for _ in range(1 << 20)).encode("utf-16"),
+    ):
+        assert refused(door, body, Media.NDJSON).status_code == 413
+    assert refused(door, b"[" + b"1," * (4 << 20) + b"1]", Media.JSON).status_code == 413
+    assert refused(door, b"[" + b"{}," * 10_000 + b"{}]", Media.JSON).status_code == 413
+    keys = ",".join(f'"k{i}":1' for i in range(5000)).encode()
+    found = door.read(lines(EVENT) + b"{" + keys + b"}\n", Media.NDJSON)
+    assert found.encoded.rejects["reason"].to_pylist() == ["bad_json"]
+
+
+def test_a_type_of_thousands_of_digits_is_no_bill() -> None:
+    event = {**EVENT, "event_type": "9" * 5000}
+    for body, media in (
+        (lines(EVENT, event), Media.NDJSON),
+        (json.dumps([EVENT, event]).encode(), Media.JSON),
+        (stream(pa.RecordBatch.from_pylist([EVENT, event])), Media.ARROW_STREAM),
+    ):
+        found = a_door().read(body, media)
+        assert found.rows == 2
+        assert found.encoded.batch.kind[1] == EventKind.UNKNOWN
+
+
+def test_arrow_that_numpy_cannot_take_is_refused() -> None:
+    zone = pa.array([0], pa.timestamp("us", "Asia/Shanghai"))
+    rest = [pa.array([EVENT[name]]) for name in ("event_type", "code", "actor_id")]
+    names = ["event_time", "event_type", "code", "actor_id"]
+    body = stream(pa.RecordBatch.from_arrays([zone, *rest], names))
+    assert body.count(b"Asia/Shanghai") == 1
+    a_door().read(body, Media.ARROW_STREAM)
+    broken = body.replace(b"Asia/Shanghai", b"Asia/\xff\xfehang\xff")
+    assert refused(a_door(), broken, Media.ARROW_STREAM).status_code == 422
+    for kind, buffers, even in (
+        (pa.int64(), [None, pa.py_buffer(bytes(9))], False),
+        (pa.int64(), [None, pa.py_buffer(bytes(8))], True),
+        (pa.decimal128(9, 2), [None, pa.py_buffer(bytes(24))], False),
+        (pa.bool_(), [None, pa.py_buffer(bytes(1))], True),
+        (pa.string(), [None, pa.py_buffer(bytes(11)), pa.py_buffer(b"")], False),
+        (pa.large_string(), [None, pa.py_buffer(bytes(20)), pa.py_buffer(b"")], False),
+    ):
+        assert _is_even(pa.Array.from_buffers(kind, 1, buffers)) == even
+    indices = pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(bytes(5))])
+    assert not _is_even(pa.DictionaryArray.from_arrays(indices, pa.array(["a"]), safe=False))
 
 
 def test_packed_bodies() -> None:

@@ -171,7 +171,8 @@ def parse_kind(text: str) -> EventKind:
     """
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return BILL_TYPES.get(int(text), EventKind.UNKNOWN)
+        # Python turns no text of thousands of digits into a number; no bill has more than three.
+        return BILL_TYPES.get(int(text) if len(text) < 20 else -1, EventKind.UNKNOWN)
     return NAMES.get(text.lower(), _TITLES.get(text, EventKind.UNKNOWN))
 
 

@@ -54,7 +54,11 @@ class TextColumn:
 
 # Numbers of types: comparing them costs a tenth of what comparing types does, and a small delivery
 # is asked dozens of times.
-_DICTIONARY, _WIDE, _VIEW = pa.lib.Type_DICTIONARY, pa.lib.Type_LARGE_STRING, pa.lib.Type_STRING_VIEW
+_DICTIONARY, _WIDE, _VIEW = (
+    pa.lib.Type_DICTIONARY,
+    pa.lib.Type_LARGE_STRING,
+    pa.lib.Type_STRING_VIEW,
+)
 _TEXTS = frozenset({pa.lib.Type_STRING, _WIDE, _VIEW})
 
 

@@ -70,6 +70,10 @@ def read_arrow(body: bytes, path: str, limits: Shape) -> Columns:
 def _read(data: pa.Buffer, path: str, limits: Shape) -> Columns:
     with pa.ipc.open_stream(pa.BufferReader(data)) as reader:
         names = reader.schema.names
+        for kind in reader.schema.types:
+            value = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if pa.types.is_timestamp(value):
+                _ = value.tz  # no UTF-8 raises here, not where somebody looks at it first
     if len(names) > MOST_COLUMNS:
         raise TooLarge(f"{path}: {len(names)} columns, at most {MOST_COLUMNS} are read")
     if len(set(names)) < len(names):
@@ -96,13 +100,35 @@ def _read(data: pa.Buffer, path: str, limits: Shape) -> Columns:
     return Columns(batch, match.ignored)
 
 
+# Bytes of what the second buffer of a type of texts holds for each of them.
+_OFFSETS = {
+    pa.lib.Type_STRING: 4,
+    pa.lib.Type_BINARY: 4,
+    pa.lib.Type_LARGE_STRING: 8,
+    pa.lib.Type_LARGE_BINARY: 8,
+    pa.lib.Type_STRING_VIEW: 16,
+    pa.lib.Type_BINARY_VIEW: 16,
+}
+
+
 def _checked(batch: pa.RecordBatch, path: str, limits: Shape) -> pa.RecordBatch:
     texts = 0
-    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+    try:
+        columns = batch.columns
+    except KeyError as error:  # intervals of SQL, which pyarrow has no class for
+        raise InputError(
+            f"{path}: a column has a type that is not known", f"{path}：有列的类型未知"
+        ) from error
+    for name, array in zip(batch.schema.names, columns, strict=True):
         try:
             array.validate(full=True)
         except pa.ArrowInvalid as error:
             raise InputError(f"{path}: column {name} is damaged: {error}") from error
+        if not _is_even(array):
+            raise InputError(
+                f"{path}: column {name} is damaged: a buffer ends within a value",
+                f"{path}：列 {name} 已损坏：缓冲区在值的中间结束",
+            )
         if pa.types.is_nested(array.type):
             raise InputError(
                 f"{path}: column {name} has type {array.type}; expected single values",
@@ -112,6 +138,21 @@ def _checked(batch: pa.RecordBatch, path: str, limits: Shape) -> pa.RecordBatch:
         if texts > limits.most_bytes:
             raise _too_many_bytes(path, limits)
     return batch
+
+
+def _is_even(array: pa.Array) -> bool:
+    """Return whether buffers of numbers hold whole ones: Arrow reads others, numpy does not."""
+    kind, buffers = array.type, array.buffers()
+    if kind.id == pa.lib.Type_DICTIONARY:
+        return _is_even(array.indices) and _is_even(array.dictionary)
+    if len(buffers) < 2 or buffers[1] is None:
+        return True
+    width = _OFFSETS.get(kind.id)
+    if width is None:
+        if not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind)):
+            return True
+        width = max(kind.bit_width // 8, 1)  # 1: bits
+    return int(buffers[1].size) % width == 0
 
 
 def _text_bytes(array: pa.Array) -> int:

@@ -33,6 +33,9 @@ MOST_UNKNOWN = 32  # names without meaning that a decoder expects; objects with 
 MOST_KEY = 100  # characters of such a name
 MOST_IGNORED = 100  # names without meaning that are told back
 MOST_DECODERS = 8
+MOST_KEYS = 1000  # of one object
+OBJECTS_A_ROW, VALUES_A_ROW = 8, 100  # of an array: an event has some thirty values
+LINES_A_ROW = 4  # lines for each row there may be, the blank ones counted: each takes memory
 
 _NAME_OF = {
     normalise_header(alias): column.name
@@ -260,7 +263,8 @@ def read_lines(
 ) -> Objects:
     """Read one JSON object a line. Raises :class:`InputError` for bytes that are no text."""
     objects = Objects(path, "line", limits, pseudonyms, decoders)
-    for block in _BodyLines(path, objects.rejects, pseudonyms, body).body_blocks():
+    most = limits.most_rows * LINES_A_ROW
+    for block in _BodyLines(path, objects.rejects, pseudonyms, body, most).body_blocks():
         lines = block.data.split(b"\n")
         del lines[len(block) :]
         objects.add(lines, block.rows, block.lines)
@@ -278,6 +282,13 @@ def read_array(
     if b"\n" in body or b"\r" in body:  # outside of texts, where no line may break
         body = body.replace(b"\n", b" ").replace(b"\r", b" ")
     batch_id = None
+    most = limits.most_rows
+    # Each value takes memory before there is anything to count.
+    if body.count(b"{") > OBJECTS_A_ROW * most or body.count(b",") > VALUES_A_ROW * most:
+        raise TooLarge(
+            f"{path}: more than {most} events; send fewer at once",
+            f"{path}：超过 {most} 条事件，请减少每次发送的事件",
+        )
     try:
         if body[:64].lstrip()[:1] == b"{":
             envelope = _ENVELOPE.decode(body)
@@ -301,9 +312,12 @@ def read_array(
 class _BodyLines(LineReader):
     """The lines of a body in memory."""
 
-    def __init__(self, path: str, rejects: RejectList, pseudonyms: Pseudonyms, body: bytes) -> None:
+    def __init__(
+        self, path: str, rejects: RejectList, pseudonyms: Pseudonyms, body: bytes, most: int
+    ) -> None:
         super().__init__(path, rejects, pseudonyms, encoding=guess_encoding(body[:SAMPLE]))
         self._body = body
+        self._most = most
 
     def body_blocks(self) -> Iterator[Block]:
         """Yield all lines. Raises :class:`InputError` where bytes cannot be read."""
@@ -322,9 +336,21 @@ class _BodyLines(LineReader):
 
     def _lines(self) -> Iterator[tuple[bytes, bool]]:
         if self._encoding == "utf-16" or b"\r" in self._body:
-            return self._pieces(io.BytesIO(self._body))
+            for piece, long_line in self._pieces(io.BytesIO(self._body)):
+                self._count(piece)
+                yield piece, long_line
+            return
         data = self._body.removeprefix(b"\xef\xbb\xbf")
-        return self._without_long(data if data.endswith(b"\n") else data + b"\n")
+        self._count(data)
+        yield from self._without_long(data if data.endswith(b"\n") else data + b"\n")
+
+    def _count(self, data: bytes) -> None:
+        self._most -= data.count(b"\n")
+        if self._most < 0:
+            raise TooLarge(
+                f"{self._path}: too many lines; send fewer events at once",
+                f"{self._path}：行数过多，请减少每次发送的事件",
+            )
 
 
 def _keys_of(line: bytes) -> frozenset[str]:
@@ -339,6 +365,8 @@ def _record(line: bytes) -> tuple[dict[str, Any], str, str]:
         return {}, "bad_json", f"expected one JSON object ({error})"
     if not isinstance(record, dict):
         return {}, "bad_json", f"expected a JSON object, found {type(record).__name__}"
+    if len(record) > MOST_KEYS:
+        return {}, "bad_json", f"an object of {len(record)} keys, at most {MOST_KEYS} are read"
     for key, value in record.items():
         if isinstance(value, (dict, list)) and canonical(key) is not None:
             return {}, "nested_value", f"{canonical(key)} holds several values, expected one"

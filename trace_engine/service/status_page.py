@@ -22,10 +22,11 @@ import trace_engine
 from trace_engine.service.access import Caller, Role, identify, require
 from trace_engine.service.deps import host_of, settings_of
 from trace_engine.service.problems import KINDS, Problem
+from trace_engine.service.routes._query import StrictRoute
 
 HERE = Path(__file__).parent
 SHANGHAI = timezone(timedelta(hours=8))
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 State = Literal["ready", "replaying", "stalled", "stopping", "failed"]
 STATES = {

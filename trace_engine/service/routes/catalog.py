@@ -13,10 +13,11 @@ from trace_engine.service.access import Role, require
 from trace_engine.service.deps import host_of, record
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._found import listing
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.service.routes._shapes import SHANGHAI, Page, Shape, shanghai
 from trace_engine.store.rejects import RejectStore
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["catalogue"])
 
 REJECTS = "rejects"
 REJECT_COLUMNS = (
