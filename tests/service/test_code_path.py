@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trace_engine.core import archive, daybuffer
 from trace_engine.core.archive import Away
@@ -75,8 +77,33 @@ def test_each_event_is_held_once_at_every_moment() -> None:
     assert sorted(taken) == everything
 
 
-def test_the_index_may_be_replaced_between_any_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_path, "INDEXED_ROWS", 1)
+@given(
+    steps=st.lists(
+        st.tuples(st.lists(st.integers(0, 6), max_size=5), st.integers(0, 3), st.booleans()),
+        max_size=40,
+    )
+)
+def test_what_is_held_is_found_however_it_came_and_went(
+    steps: list[tuple[list[int], int, bool]],
+) -> None:
+    held, pieces = HeldIndex(), [batch_of([1, 1], 3)]
+    for codes, gone, refreshed in steps:
+        piece = batch_of([1] * len(codes))
+        piece.code[:] = codes
+        pieces = [*pieces[gone:], piece]
+        if refreshed:
+            held.refresh(pieces)
+        for code in range(7):
+            rows = [np.flatnonzero(piece.code == code) for piece in pieces]
+            found = held.rows(pieces, code)
+            assert [len(batch) for batch in found] == [len(some) for some in rows if len(some)]
+            assert all((batch.code == code).all() for batch in found)
+    assert len(held._known[0]) <= code_path.MOST_GROUPS
+    held.refresh([])
+    assert held._known == ([], frozenset())
+
+
+def test_the_index_may_be_replaced_between_any_two_steps() -> None:
     held = HeldIndex()
     pieces = [batch_of([1, 2], 10 * i) for i in range(6)]
     turns = 0

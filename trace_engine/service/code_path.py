@@ -14,47 +14,89 @@ from trace_engine.evidence.paths import path_events, path_text
 from trace_engine.service.turns import Turns
 from trace_engine.tracing.live import find_code, is_packed, trace_live
 
-INDEXED_ROWS = 1 << 15  # held batches from this size on are searched through a sorted index
+MOST_GROUPS = 8
 TRIES = 3
 
-Rows = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint64]
+
+
+class _Group:
+    """Batches whose codes are sorted together."""
+
+    def __init__(self, pieces: list[EventBatch]) -> None:
+        self.pieces = pieces  # held, so that no other batch can get the id of one
+        self.starts = np.cumsum([0, *map(len, pieces)])
+        codes: Codes = np.concatenate([piece.code for piece in pieces])
+        order = np.argsort(codes, kind="stable")
+        self._codes = codes[order]
+        self._order = order.astype(np.uint32) if len(order) < 1 << 32 else order
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def rows(self, code: np.uint64) -> list[tuple[EventBatch, Rows]]:
+        """Return where a code stands, by batch, in order of rows."""
+        low = int(np.searchsorted(self._codes, code, side="left"))
+        high = int(np.searchsorted(self._codes, code, side="right"))
+        if low == high:
+            return []
+        places = np.sort(self._order[low:high]).astype(np.int64)
+        which = np.searchsorted(self.starts, places, side="right") - 1
+        return [
+            (self.pieces[number], places[which == number] - self.starts[number])
+            for number in np.unique(which).tolist()
+        ]
 
 
 class HeldIndex:
     """Finds the events of a code among those held back until their day closes.
 
-    Small batches, and large ones that came a moment ago, are looked through; the others have their
-    codes sorted by :meth:`refresh`. Readers never sort and never wait: the index is replaced whole.
+    Batches that were there at the last :meth:`refresh` are in a few sorted groups; those that came
+    since are looked through. Readers never sort and never wait: the groups are replaced whole.
     """
 
     def __init__(self) -> None:
-        self._sorted: dict[int, tuple[EventBatch, Rows, Codes]] = {}
+        self._known: tuple[list[_Group], frozenset[int]] = [], frozenset()
 
     def refresh(self, pieces: list[EventBatch]) -> None:
-        """Sort the codes of large batches, and forget those no longer held. For one thread."""
-        large = [piece for piece in pieces if len(piece) >= INDEXED_ROWS]
-        kept = {id(piece): self._sorted[id(piece)] for piece in large if id(piece) in self._sorted}
-        for piece in large:
-            if id(piece) not in kept:
-                order = np.argsort(piece.code, kind="stable").astype(np.int32)
-                kept[id(piece)] = (piece, order, piece.code[order])
-        self._sorted = kept
+        """Sort what came, and forget what is no longer held. For one thread."""
+        held = {id(piece) for piece in pieces}
+
+        def still_held(group: _Group) -> list[EventBatch]:
+            return [piece for piece in group.pieces if id(piece) in held]
+
+        # A group of which less than half is held is given up, and sorted anew with what came.
+        groups = [
+            group
+            for group in self._known[0]
+            if (left := still_held(group)) and 2 * sum(map(len, left)) >= len(group)
+        ]
+        known = {id(piece) for group in groups for piece in group.pieces}
+        if new := [piece for piece in pieces if id(piece) not in known]:
+            groups.append(_Group(new))
+        if len(groups) > MOST_GROUPS:
+            groups.sort(key=len, reverse=True)
+            small = groups[MOST_GROUPS // 2 :]
+            groups = groups[: MOST_GROUPS // 2]
+            groups.append(_Group([piece for group in small for piece in still_held(group)]))
+        self._known = groups, frozenset(id(p) for group in groups for p in group.pieces)
 
     def rows(self, pieces: list[EventBatch], key: int) -> list[EventBatch]:
         """Return the events of the code with ``key``, a batch for each piece that has some."""
-        wanted, known = np.uint64(key), self._sorted
+        wanted = np.uint64(key)
+        groups, known = self._known
+        places = {id(piece): rows for group in groups for piece, rows in group.rows(wanted)}
         found = []
         for piece in pieces:
-            if id(piece) in known:  # and it is that piece: it cannot have been freed meanwhile
-                _, order, codes = known[id(piece)]
-                low = int(np.searchsorted(codes, wanted, side="left"))
-                high = int(np.searchsorted(codes, wanted, side="right"))
-                rows = np.sort(order[low:high]).astype(np.int64)
+            if id(piece) in known:
+                rows = places.get(id(piece))
+                if rows is not None:
+                    found.append(piece.take(rows))
             else:
                 rows = np.flatnonzero(piece.code == wanted)
-            if len(rows):
-                found.append(piece.take(rows))
+                if len(rows):
+                    found.append(piece.take(rows))
         return found
 
 
