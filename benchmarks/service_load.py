@@ -11,7 +11,8 @@ aims of the project:
    memory over time meanwhile; processor time of the service for each event.
 2. time of a request of 500 events while half of the aimed load runs: from when it was due, so that
    a service that falls behind cannot hide it.
-3. time of ``GET /v1/codes/{code}`` with many codes in the state, alone and under that load.
+3. time of ``GET /v1/codes/{code}`` with many codes in the state: alone, and 20 a second beside
+   requests of 500 events.
 
 The market stands still (see service_market.py); what it does not sell stays the same. Exit 1 if an
 aim is missed; ``--seconds`` and ``--codes`` smaller than ``--full`` measure less than the aims ask.
@@ -50,6 +51,7 @@ AIMS = {"arrow": 100_000.0, "ndjson": 30_000.0}
 AIM_REQUEST_MS = 25.0
 AIM_CODE_MS = 10.0
 CONNECTIONS = 8
+LOOK_UPS = 20.0  # of codes a second, beside requests
 SMALL = 500  # events of a request whose time is measured
 TYPES = {"arrow": "application/vnd.apache.arrow.stream", "ndjson": "application/x-ndjson"}
 BODIES = {"arrow": arrow_body, "ndjson": ndjson_body}
@@ -370,15 +372,19 @@ class Load:
                 self.next.get(sender, 0), int(done / (self.rows * self.options.senders))
             )
 
-    def codes(self, codes: int, asked: int, where: str, seconds: float) -> None:
-        """Measure look-ups of codes at random."""
+    def codes(
+        self, codes: int, asked: int, where: str, seconds: float, rate: float | None = None
+    ) -> None:
+        """Measure look-ups of codes at random, one after the other or ``rate`` a second."""
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=60)
         market, dice = self.market(60, self.rows), random.Random(7)
         numbers = np.array([(1 << 37) + dice.randrange(codes) for _ in range(asked)])
         texts = market.codes(numbers).to_pylist()
         took = []
-        end = time.monotonic() + seconds
-        for text in texts:
+        start = time.monotonic()
+        for number, text in enumerate(texts):
+            if rate is not None:
+                time.sleep(max(0.0, start + number / rate - time.monotonic()))
             began = time.perf_counter()
             connection.request("GET", f"/v1/codes/{text}")
             response = connection.getresponse()
@@ -386,7 +392,7 @@ class Load:
             took.append((time.perf_counter() - began) * 1e3)
             if response.status != 200:
                 raise RuntimeError(f"GET /v1/codes/{text}: {response.status}")
-            if time.monotonic() > end:
+            if time.monotonic() > start + seconds:
                 break
         connection.close()
         p50, p99, worst = np.percentile(took, [50, 99, 100])
@@ -429,12 +435,17 @@ def main() -> int:
         for form in forms:
             load.sustained(form, seconds)
 
-        def look_up() -> None:
-            load.codes(codes, 1500, "under that load", options.latency_seconds / 2)
-
         for form in forms:
-            beside = look_up if codes and form == forms[0] else None
-            load.requests(form, options.latency_seconds, beside=beside)
+            load.requests(form, options.latency_seconds)
+        if codes:
+            seconds = options.latency_seconds
+            load.requests(
+                forms[-1],
+                seconds,
+                beside=lambda: load.codes(
+                    codes, 100_000, f"{LOOK_UPS:.0f} a second beside it", seconds - 3, LOOK_UPS
+                ),
+            )
     except BaseException:
         print((service.data / "log").read_text()[-3000:], file=sys.stderr)
         raise
