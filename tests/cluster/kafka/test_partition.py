@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.cluster.kafka.market import Market
 from trace_engine.cluster.kafka import partition as module
 from trace_engine.cluster.kafka.errors import StreamError
+from trace_engine.cluster.kafka.member import StreamMember
 from trace_engine.cluster.kafka.messages import Incoming
 from trace_engine.cluster.kafka.output import Outgoing
 from trace_engine.cluster.kafka.partition import PartitionWorker, Tools
@@ -21,8 +23,9 @@ from trace_engine.cluster.kafka.publisher import Fenced, Unsettled
 from trace_engine.cluster.kafka.settings import StreamSettings
 from trace_engine.cluster.kafka.state import PartitionFolder
 from trace_engine.cluster.shard import Shard
+from trace_engine.core.archive import Archive
 from trace_engine.core.eventlog import EventLog
-from trace_engine.engine import Engine
+from trace_engine.policy import Policy
 from trace_engine.registry import Registry
 
 KEY = b"key"
@@ -45,14 +48,15 @@ class Topic:
         self.published: list[str] = []
         self.troubles: list[str] = []
         self.starts: list[int | None] = []
+        self.archived: list[Archive] = []  # of each shard made
+        self.policy = Policy.load(None)
         self.failure: BaseException | None = None
 
-    def make(self, log: EventLog) -> Shard:
-        engine = Engine(
-            self.registry, lateness_days=None, log=log, keep_hits=False, hits_at_once=0,
-            hash_key=KEY,
-        )  # fmt: skip
-        return Shard(engine, 2, 2)
+    def make(self, log: EventLog, archive: Archive) -> Shard:
+        member = StreamMember(self.settings, self.registry, self.policy, KEY)
+        shard = member._make_shard(log, archive)
+        self.archived.append(archive)
+        return shard
 
     def run(self) -> PartitionWorker:
         """Run one member's worker until all is committed, or it ends by itself."""
@@ -134,6 +138,40 @@ def test_no_step_of_a_checkpoint_loses_or_doubles(topic: Topic, short_market: Ma
     finish(topic)
     assert Counter(topic.published) == Counter(short_market.findings.keys())
     assert topic.starts.count(None) == 2  # before anything was committed
+
+
+def test_codes_long_closed_leave_memory_and_change_nothing(
+    topic: Topic, short_market: Market
+) -> None:
+    # Codes of the first days are heard of again on the last one.
+    last = short_market.rows[-1]["event_time"]
+    again = [
+        row | {"event_id": f"again-{number}", "event_time": last}
+        for number, row in enumerate(short_market.rows[:300])
+    ]
+    command = topic.messages.pop()
+    begin = len(topic.messages)
+    values = [msgspec.json.encode(row) for row in again]
+    topic.messages += [Incoming(begin + i, 0, value) for i, value in enumerate(values)]
+    topic.messages.append(replace(command, offset=len(topic.messages)))
+    topic.settings = replace(topic.settings, close_after_days=1)
+    topic.troubles = ["", "crash after", "", "crash before", "unsettled after", "", "crash before"]
+    finish(topic)
+    expected = short_market.scored([*short_market.rows, *again], "heard-of-again")
+    assert Counter(topic.published) == Counter(expected.keys())
+    # Later shards took up what earlier ones had sent away, and codes came back from there.
+    assert [len(archive) > 0 for archive in topic.archived].count(True) > 1
+    assert any(len(archive.returned()) for archive in topic.archived)
+    assert (topic.settings.folder(0) / "archive" / "lines.bin").stat().st_size > 0
+    open_files = [path for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    left = [path.resolve() for path in open_files if path.resolve().name == "lines.bin"]
+    assert not [path for path in left if path.is_relative_to(topic.settings.state)]
+
+
+def test_without_archiving_nothing_leaves(topic: Topic) -> None:
+    topic.settings = replace(topic.settings, close_after_days=36_500)
+    topic.run()
+    assert [len(archive) for archive in topic.archived] == [0]
 
 
 def test_a_crash_while_saving_leaves_the_state_before(

@@ -99,6 +99,17 @@ FORMATS = ("auto", "json", "ndjson", "arrow")  # of trace_engine.cluster.kafka.s
     ),
 )
 @option(
+    "--close-after-days",
+    type=click.IntRange(1, 36_500),
+    default=180,
+    show_default=True,
+    about=Text(
+        "已售出或已销毁的码在最后一次事件后多少天移出内存（归档到状态文件夹，不影响线索）。",
+        "Codes sold or destroyed move from memory into the state folder so many days after their "
+        "last event; findings are the same.",
+    ),
+)
+@option(
     "--checkpoint-seconds",
     type=click.FloatRange(0.1, 86_400),
     default=30.0,

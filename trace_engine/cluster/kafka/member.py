@@ -25,6 +25,7 @@ from trace_engine.cluster.kafka.messages import Incoming, form_of
 from trace_engine.cluster.kafka.partition import PartitionWorker, Tools
 from trace_engine.cluster.kafka.settings import StreamSettings
 from trace_engine.cluster.shard import Shard
+from trace_engine.core.archive import Archive
 from trace_engine.core.eventlog import EventLog
 from trace_engine.engine import Engine
 from trace_engine.events.privacy import KEY_VARIABLE
@@ -313,7 +314,7 @@ class StreamMember:
                 settings.topic, count,
             )  # fmt: skip
 
-    def _make_shard(self, log: EventLog) -> Shard:
+    def _make_shard(self, log: EventLog, archive: Archive) -> Shard:
         engine = Engine(
             self._registry,
             self._policy,
@@ -323,6 +324,8 @@ class StreamMember:
             keep_hits=False,
             hits_at_once=0,
             hash_key=self._key,
+            close_after_days=self.settings.close_after_days,
+            archive=archive,
         )
         return Shard(engine, self.settings.lateness_days, self.settings.future_days)
 

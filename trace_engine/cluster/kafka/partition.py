@@ -275,6 +275,7 @@ class PartitionWorker:
             "closed_through": _date(feed.shard.closed_through),
             "events_held": len(engine.buffer),
             "live_codes": len(engine.shards),
+            "archived_codes": len(engine.shards.archive or ()),
             "state_bytes": engine.shards.nbytes + engine.identity.nbytes + engine.buffer.nbytes,
             "unpublished": len(feed.pending),
             **asdict(feed.tally),

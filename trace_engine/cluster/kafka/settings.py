@@ -45,6 +45,7 @@ class StreamSettings:
     format: str = "auto"
     lateness_days: int = 2
     future_days: int | None = 2  # events dated later than that do not close days
+    close_after_days: int = 180  # codes sold or destroyed leave memory after their last event
     registry: Path | None = None
     policy: str | None = None
     checkpoint_seconds: float = 30.0

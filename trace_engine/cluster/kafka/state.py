@@ -6,6 +6,7 @@
                              /committed.json      the offset committed last, as far as is known here
                              /checkpoints/<next>/ states (``store.checkpoints``), at most two
                              /log/                the engine's log of events, shared by the states
+                             /archive/            codes long closed, shared by the states
 
 A checkpoint is written before the group's offset is committed, so the newest may be of a
 transaction that never was. The committed offset decides which one is in force.
@@ -27,12 +28,14 @@ from typing import BinaryIO
 
 from trace_engine.cluster.kafka.errors import StreamError
 from trace_engine.cluster.shard import Shard
+from trace_engine.core.archive import Archive
 from trace_engine.core.eventlog import EventLog
+from trace_engine.store.archive import FolderUnits
 from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.checkpoints import CheckpointFolder
 from trace_engine.store.eventlog import FolderLog
 
-MakeShard = Callable[[EventLog], Shard]
+MakeShard = Callable[[EventLog, Archive], Shard]
 
 
 class PartitionFolder:
@@ -45,6 +48,7 @@ class PartitionFolder:
         self.folder = folder
         self._key = hmac.digest(key, b"trace-engine state of a stream", hashlib.sha256).hex()[:16]
         self._lock: BinaryIO | None = None
+        self._units: FolderUnits | None = None
 
     # ---- lock ----------------------------------------------------------------------------------
 
@@ -74,7 +78,8 @@ class PartitionFolder:
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back; shards made here are of no use from now on."""
+        self._close_archive()
         if self._lock is not None:
             self._lock.close()  # ends the lock too
             self._lock = None
@@ -102,7 +107,7 @@ class PartitionFolder:
     def fresh(self, make: MakeShard) -> Shard:
         """Return a shard without a past; states that are here were never in force."""
         self._forget_after(-1)
-        return make(self._log())
+        return make(self._log(), self._archive())
 
     def load(self, at_most: int, make: MakeShard) -> tuple[Shard, int] | None:
         """Return a shard with the newest state up to offset ``at_most``, and its next offset.
@@ -118,7 +123,7 @@ class PartitionFolder:
                 return None
             if latest.values.get("key") != self._key:
                 raise CheckpointError(f"{latest.folder}: made with another TRACE_ENGINE_HASH_KEY")
-            shard = make(self._log())
+            shard = make(self._log(), self._archive())
             latest.load(shard.engine)
             shard.restore(latest.values["shard"])
         except CheckpointError as error:
@@ -145,6 +150,17 @@ class PartitionFolder:
 
     def _log(self) -> FolderLog:
         return FolderLog(self.folder / "log", lasting=True)
+
+    def _archive(self) -> Archive:
+        """Return an empty archive: what lies in the folder counts once a state names it."""
+        self._close_archive()
+        self._units = FolderUnits(self.folder / "archive")
+        return Archive(self._units)
+
+    def _close_archive(self) -> None:
+        if self._units is not None:
+            self._units.close()
+            self._units = None
 
     def _forget_after(self, offset: int) -> None:
         checkpoints = self._checkpoints()
