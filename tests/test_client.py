@@ -220,7 +220,7 @@ def test_patience_ends(pauses: list[float]) -> None:
 
 
 def test_what_is_wrong_is_not_repeated(pauses: list[float]) -> None:
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 500):
+    for status in (400, 401, 403, 404, 409, 413, 415, 422):
         script = Script(problem(status))
         with Client(URL, transport=script) as caller, pytest.raises(ServiceProblem):
             caller.send_all(events(1))
@@ -229,6 +229,21 @@ def test_what_is_wrong_is_not_repeated(pauses: list[float]) -> None:
     with Client(URL, transport=script) as caller, pytest.raises(httpx.ConnectError):
         caller.sampling_plan(3)  # repeating would make another plan
     assert pauses == []
+
+
+def test_a_fault_of_the_service_is_met_once_more_and_not_oftener(pauses: list[float]) -> None:
+    script = Script(problem(500), problem(503), lambda: httpx.Response(200, json=RECEIPT))
+    with Client(URL, transport=script) as caller:
+        assert caller.send_all(events(1))["offset"] == 3
+    assert len({(r.url.params["batch_id"], r.content) for r in script.requests}) == 1
+    script = Script(problem(500), problem(503), problem(500))
+    with Client(URL, transport=script) as caller, pytest.raises(ServiceProblem) as caught:
+        caller.send_all(events(1))
+    assert caught.value.status == 500
+    script = Script(problem(500))
+    with Client(URL, transport=script) as caller, pytest.raises(ServiceProblem):
+        caller.sampling_plan(3)  # repeating would make another plan
+    assert len(script.requests) == 1
 
 
 def test_an_answer_that_is_no_problem_document(pauses: list[float]) -> None:

@@ -43,6 +43,7 @@ NAMED = 10_000  # of a list of dicts that are made columns at once
 LONGEST_PAUSE = 30.0
 _ARROW = "application/vnd.apache.arrow.stream"
 _AGAIN = frozenset({408, 429, 502, 503, 504})
+_FAULT = 500
 
 JSON = dict[str, Any]
 Events: TypeAlias = (
@@ -105,7 +106,6 @@ class Client:
             transport=transport,
         )
         self._retrying = Retrying(
-            retry=retry_if_exception(_is_passing),
             wait=_pause,
             stop=stop_after_attempt(attempts) | stop_after_delay(patience),
             reraise=True,
@@ -271,13 +271,25 @@ class Client:
     # ---- how it is asked -----------------------------------------------------------------------
 
     def _json(self, method: str, path: str, *, repeat: bool = True, **request: Any) -> JSON:
+        faults = 0
+
+        def is_passing(error: BaseException) -> bool:
+            """Return whether to ask again; after a fault of the service (500) that is done once."""
+            nonlocal faults
+            if isinstance(error, ServiceProblem) and error.status == _FAULT:
+                faults += 1
+                return faults == 1
+            return _is_passing(error)
+
         def once() -> JSON:
             response = self._http.request(method, path, **request)
             _raise_for(response)
             answer: JSON = response.json()
             return answer
 
-        return self._retrying.copy()(once) if repeat else once()
+        if not repeat:
+            return once()
+        return self._retrying.copy(retry=retry_if_exception(is_passing))(once)
 
     def _pages(
         self, path: str, name: str, limit: int, filters: Mapping[str, Any]

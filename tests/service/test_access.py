@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
+import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import pytest
@@ -16,6 +18,7 @@ from tests.service.fakes import NOW, FakeHost, FakeKeys, client, settings
 from trace_engine.service.access import (
     CACHE_SECONDS,
     INCLUDES,
+    KEPT_SECONDS,
     USED_SECONDS,
     Caller,
     Doorkeeper,
@@ -24,6 +27,8 @@ from trace_engine.service.access import (
     require,
 )
 from trace_engine.service.app import create_app
+from trace_engine.service.problems import Problem
+from trace_engine.store.keys import KeyRecord
 
 
 class Clock:
@@ -70,6 +75,14 @@ def test_right_key_gives_its_roles_and_anything_else_nothing() -> None:
         assert door.check(wrong) is None
 
 
+@pytest.mark.parametrize("key_id", ["\0abc", "0123456789a", "0123456789AB", "\u0660" * 12])
+def test_what_cannot_be_an_id_never_reaches_the_store(key_id: str) -> None:
+    door, keys, _ = doorkeeper()
+    keys.add(Role.READ)
+    assert door.check(f"te_{key_id}_s") is None
+    assert keys.asked == 0
+
+
 def test_secret_of_one_key_does_not_open_another() -> None:
     door, keys, _ = doorkeeper()
     first, second = keys.add(Role.ADMIN), keys.add(Role.READ)
@@ -101,11 +114,122 @@ def test_store_is_asked_once_and_use_is_noted_once_a_minute() -> None:
     text = keys.add(Role.READ)
     for _ in range(50):
         assert door.check(text) is not None
+    door.close()
     assert keys.asked == 1
     assert len(keys.uses) == 1
     clock.now += USED_SECONDS
     door.check(text)
+    door.close()
     assert len(keys.uses) == 2
+
+
+class AwayKeys(FakeKeys):
+    """Keys in a store that can fail, or not answer at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        self._reach()
+        return super().get(key_id)
+
+    def used(self, key_id: str, at: datetime) -> None:
+        self._reach()
+        super().used(key_id, at)
+
+    def any(self) -> bool:
+        self._reach()
+        return super().any()
+
+    def _reach(self) -> None:
+        assert self.answers.wait(20)
+        if self.fails:
+            raise OSError("no database")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_known_key_stays_good_while_the_store_is_away(hangs: bool) -> None:
+    keys, clock = AwayKeys(), Clock()
+    door = Doorkeeper(keys, clock, answer_seconds=0.05)
+    text, unknown = keys.add(Role.READ), keys.add(Role.READ)
+    short = keys.add(Role.READ, expires_at=NOW + timedelta(seconds=KEPT_SECONDS / 2))
+    assert door.check(text) is not None
+    assert door.check(short) is not None
+    door.close()
+    keys.fails = not hangs
+    if hangs:
+        keys.answers.clear()
+    began = time.monotonic()
+    clock.now += CACHE_SECONDS
+    for _ in range(100):
+        assert door.check(text) is not None
+        assert door.is_fresh(unknown)  # nobody is made to wait for what does not come
+        with pytest.raises(Problem) as raised:
+            door.check(unknown)
+        assert raised.value.status_code == 503
+        assert door.check("te_nonsense") is None
+    assert time.monotonic() - began < 2
+    clock.now += KEPT_SECONDS - CACHE_SECONDS - 0.5
+    assert door.check(text) is not None
+    assert door.check(short) is None  # it expired meanwhile
+    clock.now += 0.5
+    with pytest.raises(Problem):
+        door.check(text)
+    keys.fails = False
+    keys.answers.set()
+    door.close()  # what was asked is answered
+    clock.now += CACHE_SECONDS
+    with contextlib.suppress(Problem):
+        door.check(unknown)
+    door.close()
+    assert door.check(unknown) is not None
+    assert door.check(text) is not None
+
+
+def test_open_service_stays_open_while_the_store_is_away() -> None:
+    keys, clock = AwayKeys(), Clock()
+    door = Doorkeeper(keys, clock)
+    assert door.check(None) is not None
+    keys.fails = True
+    clock.now += KEPT_SECONDS - 1
+    assert door.check(None) is not None
+    clock.now += 1
+    with pytest.raises(Problem):
+        door.check(None)
+
+
+def test_use_that_cannot_be_written_hinders_nobody_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Locked(FakeKeys):
+        def used(self, key_id: str, at: datetime) -> None:
+            raise OSError("locked")
+
+    keys, clock = Locked(), Clock()
+    door = Doorkeeper(keys, clock)
+    text = keys.add(Role.READ)
+    for _ in range(3):
+        assert door.check(text) is not None
+        clock.now += USED_SECONDS
+    door.close()
+    told = [one for one in caplog.records if "last use" in one.message]
+    assert len(told) == 1
+
+
+def test_request_with_a_key_never_known_is_told_to_come_again() -> None:
+    keys = AwayKeys()
+    text, unknown = keys.add(Role.READ), keys.add(Role.READ)
+    with client(guarded(keys)) as c:
+        assert c.get("/for/x", headers={"X-API-Key": text}).status_code == 200
+        keys.fails = True
+        answer = c.get("/for/x", headers={"X-API-Key": unknown})
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "/problems/unavailable"
+        assert answer.headers["retry-after"] == "5"
+        assert c.get("/for/x", headers={"X-API-Key": text}).status_code == 200
 
 
 def test_open_until_the_first_key_and_never_again() -> None:

@@ -7,6 +7,10 @@ a salt of no key, so that time says nothing of what exists.
 
 Without any key the service is *open*: everybody is admin. ``serve`` allows that on loopback only.
 Keys may be added while it runs; the first one closes the door within ``CACHE_SECONDS``.
+
+Events must be taken while the database is away, so a key that was good when the database was last
+heard stays good for ``KEPT_SECONDS``, or until it expires. A key that was never known is then
+neither right nor wrong: 503. When a key was last used is written aside, where nobody waits for it.
 """
 
 from __future__ import annotations
@@ -14,20 +18,24 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import logging
+import re
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
+from trace_engine.service.aside import Aside
 from trace_engine.service.problems import Problem
 from trace_engine.store.keys import KeyRecord
 
@@ -35,7 +43,13 @@ KEY_PREFIX = "te"  # codespell:ignore te
 SECRET_BYTES = 32
 CACHE_SECONDS = 5.0  # a revoked key is refused at latest after this long
 USED_SECONDS = 60.0  # last use is written down at most this often
+KEPT_SECONDS = 600.0  # a key last heard of this long ago is good while the store is away
+ANSWER_SECONDS = 1.0  # a store that takes longer is away
 MOST_CACHED = 4096
+
+_KEY = re.compile(rf"{KEY_PREFIX}_([0-9a-f]{{12}})_([A-Za-z0-9_-]{{1,128}})")
+_logger = logging.getLogger("trace_engine.service.access")
+_T = TypeVar("_T")
 
 BEARER, HEADER = "Bearer", "X-API-Key"  # the security schemes of the OpenAPI
 KEY_ABOUT = "te_...: a key of trace-engine keys add"
@@ -111,31 +125,51 @@ def _digest(salt: bytes, secret: str) -> bytes:
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """Return (id, secret) of a key's text; two empty strings if it is none."""
-    parts = text.split("_", 2)
-    if len(parts) != 3 or parts[0] != KEY_PREFIX:
-        return "", ""
-    return parts[1], parts[2]
+    """Return (id, secret) of a key's text; two empty strings if it is none.
+
+    Nothing else may reach the store: PostgreSQL refuses a text with a NUL.
+    """
+    match = _KEY.fullmatch(text)
+    return ("", "") if match is None else (match[1], match[2])
 
 
 class Doorkeeper:
-    """Checks keys against the store, remembering rows for :data:`CACHE_SECONDS`. Thread-safe."""
+    """Checks keys against the store, remembering rows for :data:`CACHE_SECONDS`. Thread-safe.
 
-    def __init__(self, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+    The store is asked in a thread of its own and waited for :data:`ANSWER_SECONDS` at most. Once it
+    failed nobody waits: it is tried again every :data:`CACHE_SECONDS` until it answers.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        clock: Callable[[], float] = time.time,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._keys = keys
         self._clock = clock
+        self._answer_seconds = answer_seconds
         self._lock = threading.Lock()
         self._rows: dict[str, tuple[float, KeyRecord | None]] = {}
         self._used: dict[str, float] = {}
         self._closed = False
         self._looked = -CACHE_SECONDS
+        self._away = False
+        self._next_try = 0.0
+        self._unwritten = False
+        self._reader = Aside("keys")
+        self._writer = Aside("keys-used")  # apart: a lock that is held must not stop the reader
 
     def is_open(self) -> bool:
         """Return whether no key exists, so that everybody is admin. Never turns back to open."""
         now = self._clock()
         if not self._closed and now - self._looked >= CACHE_SECONDS:
-            self._closed = self._keys.any()
-            self._looked = now
+            try:
+                self._ask(self._look)
+            except _AwayError:
+                if now - self._looked >= KEPT_SECONDS:
+                    raise _unknown_now() from None
         return not self._closed
 
     @property
@@ -144,7 +178,9 @@ class Doorkeeper:
         return not self._closed
 
     def is_fresh(self, text: str | None) -> bool:
-        """Return whether :meth:`check` of this text would not ask the store."""
+        """Return whether :meth:`check` of this text would not wait for the store."""
+        if self._away:
+            return True
         now = self._clock()
         if not self._closed and now - self._looked >= CACHE_SECONDS:
             return False
@@ -152,11 +188,13 @@ class Doorkeeper:
             return True
         key_id, _ = _parts(text)
         known = self._rows.get(key_id)
-        used = self._used.get(key_id, 0.0)
-        return known is not None and now - known[0] < CACHE_SECONDS and now - used < USED_SECONDS
+        return not key_id or (known is not None and now - known[0] < CACHE_SECONDS)
 
     def check(self, text: str | None) -> Caller | None:
-        """Return who holds the key ``text``; None if it is not valid, :data:`OPEN` if open."""
+        """Return who holds the key ``text``; None if it is not valid, :data:`OPEN` if open.
+
+        Raises a 503 :class:`Problem` while nobody can say.
+        """
         if self.is_open():
             return OPEN
         if text is None:
@@ -175,16 +213,69 @@ class Doorkeeper:
         self._note_use(key_id, now)
         return Caller(key_id, record.name, frozenset(Role(role) for role in record.roles))
 
+    def close(self, timeout: float = 2.0) -> None:
+        """Write down the uses that wait, as far as that is possible in time (seconds)."""
+        self._reader.close(timeout)
+        self._writer.close(timeout)
+
     def _row(self, key_id: str) -> KeyRecord | None:
-        now = self._clock()
         known = self._rows.get(key_id)
-        if known is not None and now - known[0] < CACHE_SECONDS:
+        if known is not None and self._clock() - known[0] < CACHE_SECONDS:
             return known[1]
+        try:
+            return self._ask(lambda: self._fetch(key_id))
+        except _AwayError:
+            if known is None or known[1] is None or self._clock() - known[0] >= KEPT_SECONDS:
+                raise _unknown_now() from None
+            return known[1]
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        """Return the store's answer; raises :class:`_AwayError` if it gives none in time."""
+        with self._lock:
+            away, now = self._away, self._clock()
+            if away and now < self._next_try:
+                raise _AwayError
+            self._next_try = now + CACHE_SECONDS
+        answer: Future[_T] = self._reader.put(lambda: self._answered(question))
+        if away:  # the answer is for who comes next
+            raise _AwayError
+        try:
+            error = answer.exception(self._answer_seconds)
+        except TimeoutError as late:
+            answer.cancel()
+            error = late
+        if error is None:
+            return answer.result()
+        self._set_away(error)
+        raise _AwayError
+
+    def _answered(self, question: Callable[[], _T]) -> _T:
+        answer = question()
+        if self._away:
+            _logger.info("keys can be looked up again")
+            self._away = False
+        return answer
+
+    def _set_away(self, error: BaseException) -> None:
+        with self._lock:
+            first, self._away = not self._away, True
+            self._next_try = self._clock() + CACHE_SECONDS
+        if first:
+            _logger.error(
+                "keys cannot be looked up; those known stay good for a while", exc_info=error
+            )
+
+    def _look(self) -> None:
+        self._closed = self._closed or self._keys.any()
+        self._looked = self._clock()
+
+    def _fetch(self, key_id: str) -> KeyRecord | None:
         record = self._keys.get(key_id)
         with self._lock:
-            if len(self._rows) >= MOST_CACHED:
-                self._rows.clear()
-            self._rows[key_id] = (now, record)
+            if len(self._rows) >= MOST_CACHED:  # guesses go first
+                kept = {name: row for name, row in self._rows.items() if row[1] is not None}
+                self._rows = kept if len(kept) < MOST_CACHED else {}
+            self._rows[key_id] = (self._clock(), record)
         return record
 
     def _note_use(self, key_id: str, now: float) -> None:
@@ -192,10 +283,34 @@ class Doorkeeper:
             if now - self._used.get(key_id, 0.0) < USED_SECONDS:
                 return
             self._used[key_id] = now
-        self._keys.used(key_id, datetime.fromtimestamp(now, UTC))
+        self._writer.put(lambda: self._write_use(key_id, datetime.fromtimestamp(now, UTC)))
+
+    def _write_use(self, key_id: str, at: datetime) -> None:
+        try:
+            self._keys.used(key_id, at)
+        except Exception:  # the next use is written a minute later
+            if not self._unwritten:
+                _logger.exception("the last use of keys cannot be written")
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
 
-def key_in(request: Request) -> str | None:
+class _AwayError(Exception):
+    """The store of keys did not answer."""
+
+
+def _unknown_now() -> Problem:
+    return Problem(
+        503,
+        "unavailable",
+        detail="the key cannot be checked now: the database does not answer",
+        detail_zh="数据库无响应，暂时无法核对密钥",
+        retry_after=CACHE_SECONDS,
+    )
+
+
+def key_in(request: HTTPConnection) -> str | None:
     """Return the key that a request carries, or None.
 
     ``Authorization: Bearer``, else ``X-API-Key``; for GET and HEAD also ``Authorization: Basic``
@@ -206,7 +321,7 @@ def key_in(request: Request) -> str | None:
     value = value.strip()
     if scheme.lower() == "bearer" and value:
         return value
-    if scheme.lower() == "basic" and request.method in ("GET", "HEAD"):
+    if scheme.lower() == "basic" and request.scope["method"] in ("GET", "HEAD"):
         try:
             decoded = base64.b64decode(value, validate=True).decode("utf-8")
         except (binascii.Error, UnicodeDecodeError):
@@ -215,7 +330,7 @@ def key_in(request: Request) -> str | None:
     return request.headers.get("x-api-key") or None
 
 
-async def identify(request: Request) -> Caller | None:
+async def identify(request: HTTPConnection) -> Caller | None:
     """Return who makes ``request``, or None; kept with the request for the log."""
     text = key_in(request)
     doorkeeper: Doorkeeper = request.app.state.doorkeeper

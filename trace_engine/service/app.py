@@ -95,6 +95,7 @@ def create_app(
         finally:
             app.state.stopping.set()
             trail.close()
+            doorkeeper.close()
 
     app = FastAPI(
         title="trace-engine",
