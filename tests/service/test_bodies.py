@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from trace_engine.events.kinds import EventKind
 from trace_engine.events.raw import InputError
 from trace_engine.readers import open_events
 from trace_engine.readers.arrow_ipc import _is_even
+from trace_engine.service import bodies
 from trace_engine.service.bodies import (
+    SMALL_BODY,
     Admitted,
     Door,
     Media,
@@ -418,6 +422,76 @@ def test_room_for_bodies_is_given_back() -> None:
     assert caught.value.status_code == 429
     room.give(80)
     room.take(100)
+
+
+def a_dense_stream(rows: int) -> bytes:
+    """Few bytes, many rows: every column one text, packed."""
+    batch = pa.RecordBatch.from_pydict(
+        {
+            name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), [value])
+            for name, value in (EVENT | {"event_time": "yesterday"}).items()
+        }
+    )
+    return stream(batch, compression="zstd")
+
+
+def a_long_text(rows: int) -> bytes:
+    """One text of a hundred thousand characters, meant by every row."""
+    columns: dict[str, pa.Array] = {name: pa.array([EVENT[name]] * rows) for name in EVENT}
+    columns["bill_code"] = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(rows, np.int32)), ["B" * 100_000]
+    )
+    return stream(pa.RecordBatch.from_pydict(columns))
+
+
+def test_what_is_much_in_few_bytes_is_read_among_the_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[str] = []
+
+    def admit(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return real(*given)
+
+    real = bodies.admit
+    monkeypatch.setattr(bodies, "admit", admit)
+    door = a_door()
+
+    def taken(body: bytes, media: Media) -> tuple[str, int]:
+        assert len(body) <= SMALL_BODY
+        threads.clear()
+        found = asyncio.run(door.take(body, media, "", "identity", named=False))
+        (name,) = threads  # encoded once, wherever
+        return name.rpartition("_")[0], found.rows
+
+    many = [{**EVENT, "event_id": f"e{i}"} for i in range(500)]
+    tiny = stream(BATCH.slice(0, 1))
+    batches = pa.Table.from_batches([BATCH] * 100)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batches.schema) as writer:
+        writer.write_table(batches, max_chunksize=2)
+    for body, media, where, rows in (
+        (lines(*many), Media.NDJSON, "small door", 500),
+        (json.dumps(many).encode(), Media.JSON, "small door", 500),
+        (stream(pa.RecordBatch.from_pylist(many)), Media.ARROW_STREAM, "small door", 500),
+        (a_dense_stream(500), Media.ARROW_STREAM, "small door", 500),
+        (tiny, Media.ARROW_STREAM, "small door", 1),
+        (a_dense_stream(5_000), Media.ARROW_STREAM, "door", 5_000),
+        (a_long_text(200), Media.ARROW_STREAM, "door", 200),
+        (bytes(sink.getvalue()), Media.ARROW_STREAM, "door", 200),
+        (b"[\n" * 5_000, Media.NDJSON, "door", 5_000),
+        (b"[" + b"1," * 5_000 + b"1]", Media.JSON, "door", 5_001),
+    ):
+        assert taken(body, media) == (where, rows), (media, rows)
+    door.close()
+
+
+def test_a_small_body_beyond_the_limits_is_too_large_wherever_it_is_read() -> None:
+    door = a_door(most_rows=3)
+    with pytest.raises(Problem) as caught:
+        asyncio.run(door.take(lines(*[EVENT] * 4), Media.NDJSON, "", "identity", named=False))
+    assert caught.value.status_code == 413
+    door.close()
 
 
 def test_digests_tell_bodies_apart_without_telling_what_they_hold() -> None:

@@ -33,10 +33,11 @@ class TooLarge(InputError):  # noqa: N818 - says what is the case
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Limits of one delivery: rows, and bytes after decompression."""
+    """Limits of one delivery: rows, bytes after decompression, and messages of Arrow."""
 
     most_rows: int
     most_bytes: int
+    most_messages: int = MOST_MESSAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +203,8 @@ def _weigh(data: pa.Buffer, path: str, limits: Shape, *, is_file: bool) -> None:
     rows = unpacked = 0
     source = pa.BufferReader(data)
     for number, message in enumerate(pa.ipc.MessageReader.open_stream(source)):
-        if number > MOST_MESSAGES:
-            raise TooLarge(f"{path}: more than {MOST_MESSAGES} record batches")
+        if number > limits.most_messages:
+            raise TooLarge(f"{path}: more than {limits.most_messages} record batches")
         if message.type == "schema":
             continue
         try:

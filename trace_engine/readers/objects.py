@@ -156,10 +156,22 @@ class Objects:
         self.ignored: dict[str, None] = {}
         self.rejects = RejectList()
 
+    def expect(self, count: int) -> None:
+        """Raise :class:`TooLarge` if ``count`` more lines are too many, before any is looked at."""
+        self._seen += count
+        if self._seen > self._limits.most_rows:
+            raise TooLarge(
+                f"{self._path}: more than {self._limits.most_rows} events; send fewer at once",
+                f"{self._path}：超过 {self._limits.most_rows} 条事件，请减少每次发送的事件",
+            )
+
     def add(
         self, lines: Sequence[bytes], rows: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]
     ) -> None:
-        """Take lines with their row numbers and the numbers shown in details."""
+        """Take lines with their row numbers and the numbers shown in details.
+
+        :meth:`expect` them first.
+        """
         for start in range(0, len(lines), CHUNK):
             part = slice(start, start + CHUNK)
             self._add(lines[part], rows[part], numbers[part])
@@ -167,12 +179,6 @@ class Objects:
     def _add(
         self, lines: Sequence[bytes], rows: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]
     ) -> None:
-        self._seen += len(lines)
-        if self._seen > self._limits.most_rows:
-            raise TooLarge(
-                f"{self._path}: more than {self._limits.most_rows} events; send fewer at once",
-                f"{self._path}：超过 {self._limits.most_rows} 条事件，请减少每次发送的事件",
-            )
         if self._decoder is None:
             keys = _keys_of(lines[0])
             self._named.update(keys)
@@ -265,6 +271,7 @@ def read_lines(
     objects = Objects(path, "line", limits, pseudonyms, decoders)
     most = limits.most_rows * LINES_A_ROW
     for block in _BodyLines(path, objects.rejects, pseudonyms, body, most).body_blocks():
+        objects.expect(len(block))
         lines = block.data.split(b"\n")
         del lines[len(block) :]
         objects.add(lines, block.rows, block.lines)
@@ -302,6 +309,7 @@ def read_array(
             f'{path}：应为 [事件, ...] 或 {{"batch_id": ..., "events": [事件, ...]}}（{said}）',
         ) from error
     objects = Objects(path, "event", limits, pseudonyms, decoders)
+    objects.expect(len(events))
     for start in range(0, len(events), CHUNK):
         lines = [bytes(event) for event in events[start : start + CHUNK]]
         numbers = np.arange(start + 1, start + len(lines) + 1)

@@ -33,7 +33,11 @@ PATH = "body"  # what rejects name where files name themselves
 MOST_ROWS = 250_000
 MOST_UNPACKED = 256 << 20  # bytes of one body
 MOST_ENCODINGS = 1
-SMALL_BODY = 512 << 10  # bytes; read in a few milliseconds
+SMALL_BODY = 512 << 10  # bytes as sent
+# What a small body may hold, so that it is read in tens of milliseconds at most. Bytes are those of
+# Arrow unpacked, or of the texts its columns stand for (64 for each value of a dictionary); messages
+# of Arrow are the schema, a dictionary for each column, and few batches.
+SMALL = Shape(4_000, 4 << 20, 64)
 _PIECE = 1 << 20
 
 
@@ -199,7 +203,8 @@ class Door:
     """Reads bodies in threads of its own.
 
     Small bodies have a thread to themselves: they need not wait behind large ones, and as reading
-    them holds the interpreter's lock most of the time, more threads would only pass it around.
+    them holds the interpreter's lock most of the time, more threads would only pass it around. A
+    body of few bytes that turns out to hold much is put down there and read among the large ones.
 
     ``most_rows`` and ``most_unpacked`` bound one body, ``room`` all bodies held at once (bytes as
     sent).
@@ -217,6 +222,11 @@ class Door:
         self.encoder = encoder
         self.room = Room(room)
         self._limits = Shape(most_rows, most_unpacked)
+        self._few = Shape(
+            min(most_rows, SMALL.most_rows),
+            min(most_unpacked, SMALL.most_bytes),
+            SMALL.most_messages,
+        )
         self._decoders = Decoders()
         workers = threads or min(4, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="door")
@@ -226,11 +236,17 @@ class Door:
         self, body: bytes, media: Media, charset: str, encoding: str, *, named: bool
     ) -> Admitted:
         """Read a body; raises :class:`Problem`."""
-        read = partial(self.read, body, media, charset, encoding, named=named)
-        # Packed, a small body may hold a large one.
-        small = len(body) <= SMALL_BODY and encoding == "identity"
-        pool = self._small if small else self._pool
-        return await asyncio.get_running_loop().run_in_executor(pool, read)
+        run = asyncio.get_running_loop().run_in_executor
+        # Packed, a small body may hold a large one; so may Arrow, which packs inside, and lines of
+        # next to nothing. How much they hold is counted before anything dear happens to them.
+        if len(body) <= SMALL_BODY and encoding == "identity":
+            small = partial(self._admit, body, media, charset, named=named, limits=self._few)
+            try:
+                return await run(self._small, small)
+            except TooLarge:
+                pass
+        large = partial(self.read, body, media, charset, encoding, named=named)
+        return await run(self._pool, large)
 
     def read(
         self,
@@ -246,12 +262,23 @@ class Door:
             raise _empty()
         body = unpack(body, encoding, self._limits.most_bytes)
         try:
-            raw, rejects, ignored, batch_id = self._rows(body, media, charset)
+            return self._admit(body, media, charset, named=named, limits=self._limits)
+        except TooLarge as error:
+            raise Problem(413, "too-large", detail=str(error), **_chinese(error)) from error
+
+    def _admit(
+        self, body: bytes, media: Media, charset: str, *, named: bool, limits: Shape
+    ) -> Admitted:
+        """Read an unpacked body; raises :class:`TooLarge` beyond ``limits``, else ``Problem``."""
+        if not body:
+            raise _empty()
+        try:
+            raw, rejects, ignored, batch_id = self._rows(body, media, charset, limits)
             if len(raw) + rejects.num_rows == 0:
                 raise _empty()
             encoded, payload = admit(raw, rejects, self.encoder)
-        except TooLarge as error:
-            raise Problem(413, "too-large", detail=str(error), **_chinese(error)) from error
+        except TooLarge:
+            raise
         except InputError as error:
             raise _unusable(str(error), error.zh) from error
         except pa.ArrowException as error:  # numbers beyond what a column's type may become
@@ -265,10 +292,10 @@ class Door:
         return Admitted(encoded, payload, ignored, batch_id, digest)
 
     def _rows(
-        self, body: bytes, media: Media, charset: str
+        self, body: bytes, media: Media, charset: str, limits: Shape
     ) -> tuple[RawBatch, pa.Table, tuple[str, ...], str | None]:
         if media in (Media.ARROW_STREAM, Media.ARROW_FILE):
-            found = read_arrow(body, PATH, self._limits)
+            found = read_arrow(body, PATH, limits)
             return RawBatch(found.batch, PATH), REJECTS.empty_table(), found.ignored, None
         if charset in _CHINESE:
             body = _from_gb18030(body)
@@ -276,10 +303,10 @@ class Door:
         objects: Objects
         if media is Media.JSON:
             objects, batch_id = read_array(
-                body, PATH, self._limits, self.encoder.pseudonyms, self._decoders
+                body, PATH, limits, self.encoder.pseudonyms, self._decoders
             )
         else:
-            objects = read_lines(body, PATH, self._limits, self.encoder.pseudonyms, self._decoders)
+            objects = read_lines(body, PATH, limits, self.encoder.pseudonyms, self._decoders)
         return objects.batch(), objects.rejects.table(), tuple(objects.ignored), batch_id
 
     def close(self) -> None:
