@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from tests.service.routes.receiver import Receiver
+from trace_engine.service import outbound
 from trace_engine.service.outbound import (
     Caller,
     RefusedAddressError,
     UnreachableError,
+    _is_own,
     check_address,
     check_url,
     networks,
@@ -143,6 +145,25 @@ def test_one_refused_address_among_good_ones_is_enough(monkeypatch: pytest.Monke
         Caller().post("http://desk.example.cn/", {}, b"", 5)
 
 
+def test_addresses_of_the_machine_itself_are_known() -> None:
+    for own in ("127.0.0.1", "127.9.9.9"):
+        assert _is_own(ipaddress.ip_address(own))
+    for other in ("192.0.2.1", "8.8.8.8", "10.255.255.254", "2001:db8::1"):
+        assert not _is_own(ipaddress.ip_address(other))
+
+
+def test_an_address_of_an_interface_is_refused_unless_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = ipaddress.ip_address("10.20.30.40")
+    monkeypatch.setattr(outbound, "_is_own", lambda address: address == own)
+    check_url("http://10.20.30.41/")
+    check_url("http://10.20.30.40/", networks(["10.20.30.40/32"]))
+    for url in ("http://10.20.30.40/", "http://[::ffff:10.20.30.40]/"):
+        with pytest.raises(RefusedAddressError, match=r"10\.20\.30\.40"):
+            check_url(url)
+
+
 def test_redirects_are_not_followed() -> None:
     with Receiver().running() as receiver:
         receiver.answers.append((307, {"Location": "/elsewhere"}))
@@ -179,6 +200,47 @@ def test_what_cannot_be_reached_is_told_in_a_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(UnreachableError, match="is not known"):
         Caller(HERE).post("http://nowhere.example/", {}, b"x", 5)
+
+
+def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Have no name answered before the second event; the first says that one was asked for."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        asked.set()
+        answer.wait(20)
+        raise socket.gaierror(-3, "try again")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked, answer
+
+
+def test_a_resolver_that_does_not_answer_is_within_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, answer = slow_resolver(monkeypatch)
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"0\.3 s"):
+        Caller(HERE).post("http://desk.example.cn/", {}, b"x", 0.3)
+    assert time.monotonic() - start < 5
+    answer.set()
+
+
+def test_a_look_up_under_way_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = slow_resolver(monkeypatch)
+    caller = Caller(HERE)
+    ended = threading.Event()
+
+    def call() -> None:
+        with pytest.raises(UnreachableError):
+            caller.post("http://desk.example.cn/", {}, b"x", 20)
+        ended.set()
+
+    threading.Thread(target=call, daemon=True).start()
+    assert asked.wait(5)
+    caller.abort()
+    assert ended.wait(5)
+    answer.set()
 
 
 def test_a_request_under_way_can_be_ended() -> None:

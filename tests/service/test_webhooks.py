@@ -12,6 +12,7 @@ import pytest
 
 from tests.service.routes.receiver import Received, Receiver
 from tests.service.routes.worlds import World, finding, open_world
+from trace_engine.service import webhooks
 from trace_engine.service.outbound import networks
 from trace_engine.service.webhooks import (
     Deliverer,
@@ -149,6 +150,23 @@ def test_a_receiver_that_hangs_and_one_that_works_do_not_wait_for_each_other(des
             assert ids(desk.receiver.wait(3)) == ["f000001"] * 3
             (done,) = desk.outbox.wait(DELIVERED, 1)
             assert done.attempts == 3
+
+
+def test_a_receiver_that_takes_long_gives_its_thread_to_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TURN_SECONDS", 0.0)  # every answer takes longer than that
+    other = Receiver()
+    with other.running():
+        desk.subscribe("wh-1")
+        desk.subscribe("wh-2", other.url)
+        desk.world.store(*(finding(i) for i in range(30)))
+        with desk.delivering(senders=1):
+            other.wait(1)
+            assert len(desk.receiver.requests) < 10
+            requests = desk.receiver.wait(30)
+            other.wait(30)
+        assert ids(requests) == [f"f{i:06d}" for i in range(30)]
 
 
 def test_a_receiver_that_was_away_gets_all_when_it_is_back(desk: Desk) -> None:

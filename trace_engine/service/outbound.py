@@ -9,9 +9,11 @@ receiver that sends a byte now and then does not hold it open.
 from __future__ import annotations
 
 import ipaddress
+import queue
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +33,12 @@ _METADATA = frozenset(
     ipaddress.ip_address(text)
     for text in ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
 )
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_NOBODYS: dict[int, Address] = {  # kept for documents: RFC 5737, RFC 3849
+    4: ipaddress.IPv4Address("192.0.2.1"),
+    6: ipaddress.IPv6Address("2001:db8::1"),
+}
+_DISCARD = 9  # a port; which one does not matter, as nothing is sent
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _HOST = re.compile(r"[A-Za-z0-9._\-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 
@@ -110,12 +118,43 @@ def check_address(address: Address, allowed: Sequence[Network] = ()) -> None:
             or one.is_reserved
             or one in _METADATA
             or (one.version == 4 and int(one) >> 24 == 0)
+            or _is_own(one)
         ):
             raise RefusedAddressError(
                 f"{one} is an address of this machine, this link or its cloud: not called unless "
                 "the settings allow it",
                 f"{one} 为本机、本链路或云平台内部地址，除非在设置中允许，否则不予访问",
             )
+
+
+def _is_own(address: Address) -> bool:
+    """Return whether an address is one of this machine's interfaces. Sends nothing.
+
+    To an address of its own a machine speaks from that same address, and to no other. Further
+    addresses of an interface are spoken to from its first one, but only what is the machine's own
+    can be bound to, unless it may bind to any (``ip_nonlocal_bind``), even one nobody has.
+    """
+    if _speaks_from_itself(address):
+        return True
+    return _can_bind(address) and not _can_bind(_NOBODYS[address.version])
+
+
+def _speaks_from_itself(address: Address) -> bool:
+    try:
+        with socket.socket(_FAMILY[address.version], socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), _DISCARD))
+            return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
+    except OSError:  # no way there at all, or the machine does not speak this version
+        return False
+
+
+def _can_bind(address: Address) -> bool:
+    try:
+        with socket.socket(_FAMILY[address.version], socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 def _within(address: Address) -> Iterable[Address]:
@@ -212,6 +251,7 @@ class _Backend(httpcore.NetworkBackend):
         self.deadline = 0.0
         self._aborted = False
         self._latest: httpcore.NetworkStream | None = None
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of the resolver; None: abort
 
     def connect_tcp(
         self,
@@ -221,11 +261,7 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"{host} is not known") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+        addresses = self._look_up(host, port)
         for text in addresses:  # all of them: which one answers is not in our hands
             check_address(ipaddress.ip_address(text), self._allowed)
         problem: Exception = httpcore.ConnectError(f"{host} has no address")
@@ -241,6 +277,31 @@ class _Backend(httpcore.NetworkBackend):
             return _Stream(stream, self)
         raise problem
 
+    def _look_up(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a name. A resolver that does not answer is left behind in time.
+
+        It knows no deadline, so it is asked in a thread, which ends when it gives up by itself.
+        """
+        answers = self._answers = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                answers.put(error)
+
+        left = self.left()
+        threading.Thread(target=ask, name="webhook-name", daemon=True).start()
+        try:
+            found = answers.get(timeout=left)
+        except queue.Empty:
+            raise httpcore.ConnectTimeout from None
+        if found is None:
+            raise httpcore.ConnectTimeout  # aborted
+        if isinstance(found, Exception):
+            raise httpcore.ConnectError(f"{host} is not known") from found
+        return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
     def left(self) -> float:
         """Return the seconds that are left; raises where there are none."""
         left = self.deadline - time.monotonic()
@@ -251,6 +312,7 @@ class _Backend(httpcore.NetworkBackend):
     def abort(self) -> None:
         """Wake whoever waits for the connection, and let nothing begin any more."""
         self._aborted = True
+        self._answers.put(None)
         stream = self._latest
         connection = None if stream is None else stream.get_extra_info("socket")
         if connection is not None:

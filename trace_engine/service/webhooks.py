@@ -50,7 +50,8 @@ logger = logging.getLogger(__name__)
 READ_ROWS = 100  # findings looked at for a subscription at a time; one may list 20 000 codes
 LONGEST_LOOK = 5.0  # s between two looks at what is due, whatever happens
 SHORTEST_LOOK = 0.02
-IN_A_ROW = 100  # deliveries to one subscription before others get the thread
+IN_A_ROW = 100  # deliveries to one subscription before others get the thread ...
+TURN_SECONDS = 30.0  # ... and the time after which no further one is begun
 LONGEST_RETRY_AFTER = 6 * 3600.0
 GONE = 410
 _PURPOSE = b"trace-engine webhook secrets 1"
@@ -275,7 +276,8 @@ class Deliverer:
             self.outbox.enqueue(subscription.webhook_id, events, after)
 
     def _send_all(self, webhook_id: str) -> None:
-        """Send what is due to one subscription, in order, until something fails."""
+        """Send what is due to one subscription, in order, until something fails or others wait."""
+        ends = time.monotonic() + TURN_SECONDS
         try:
             for _ in range(IN_A_ROW):
                 subscription = self.outbox.get(webhook_id)
@@ -285,6 +287,8 @@ class Deliverer:
                 if delivery.next_attempt.timestamp() > self._clock() or self._stop.is_set():
                     break
                 self._try(subscription, delivery)
+                if time.monotonic() >= ends:  # a slow receiver: next time again, after the others
+                    break
         except Exception:  # noted by whom it concerns; the thread is needed for others
             logger.exception("a webhook cannot be served", extra={"webhook_id": webhook_id})
             self._stop.wait(1.0)
