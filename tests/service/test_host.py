@@ -449,3 +449,47 @@ def test_a_database_older_than_the_state_is_refused(
     older.rename(tmp_path / "trace-engine.sqlite3")
     with pytest.raises(CheckpointError, match="findings up to record 1 only"):
         open_host(tmp_path, market)
+
+
+def test_who_asks_for_the_first_ranking_together_waits_for_one(
+    tmp_path: Path, market: Path, events: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = open_host(tmp_path, market)
+    assert host.wait_taken(send(host, events.slice(0, 500)), 60) is not None
+    real, made = host.findings.for_ranking, []
+    asking = threading.Semaphore(0)
+
+    class Lock:
+        """Tells who has come to it before it lets them in one by one."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            asking.release()
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    def for_ranking() -> pa.Table:
+        made.append(threading.get_ident())
+        return real()
+
+    monkeypatch.setattr(host.findings, "for_ranking", for_ranking)
+    monkeypatch.setattr(host, "_ranking_lock", Lock())
+    rankings: list[questions.Ranking] = []
+    askers = [threading.Thread(target=lambda: rankings.append(host.ranking())) for _ in range(4)]
+    with host._ranking_lock:  # all of them find that there is none yet
+        for asker in askers:
+            asker.start()
+        for _ in range(1 + len(askers)):
+            assert asking.acquire(timeout=30)
+    for asker in askers:
+        asker.join(30)
+    assert len(made) == 1
+    assert len(rankings) == 4
+    assert all(ranking is rankings[0] for ranking in rankings)
+    assert host.refresh_ranking() is not rankings[0]
+    assert len(made) == 2
+    host.close()

@@ -95,25 +95,33 @@ class Questions:
 
     def ranking(self) -> Ranking:
         """Return the last ranking; the first call may wait for one to be made."""
-        return self._ranking or self.refresh_ranking()
+        if (made := self._ranking) is not None:
+            return made
+        with self._ranking_lock:
+            # Others may have waited for the first one too: one ranking does for all of them.
+            return self._ranking or self._ranked()
 
     def refresh_ranking(self) -> Ranking:
         """Rank the sellers as of now and return the ranking."""
+        with self._ranking_lock:
+            return self._ranked()
+
+    def _ranked(self) -> Ranking:
+        """Make a ranking and keep it. Hold ``_ranking_lock``."""
         from trace_engine.ranking import rank
 
-        with self._ranking_lock:
-            with self.turns:
-                closed = self.shard.closed_through
-                exposure = Exposure()
-                exposure.totals = self.engine.exposure.totals.copy()
-            table = rank(
-                self.findings.for_ranking(),
-                exposure_table(exposure, self.engine.vocabulary),
-                self._inspected(),
-                self.policy,
-            )
-            self._ranking = Ranking(table, time.time(), date_of(closed))
-            return self._ranking
+        with self.turns:
+            closed = self.shard.closed_through
+            exposure = Exposure()
+            exposure.totals = self.engine.exposure.totals.copy()
+        table = rank(
+            self.findings.for_ranking(),
+            exposure_table(exposure, self.engine.vocabulary),
+            self._inspected(),
+            self.policy,
+        )
+        self._ranking = Ranking(table, time.time(), date_of(closed))
+        return self._ranking
 
     def plan(self, budget: int, seed: int = 0, as_of: dt.date | None = None) -> pa.Table:
         """Return a sampling plan of what is known now (see :func:`trace_engine.sampling.plan`).
