@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.testclient import TestClient
 
 from tests.service.fakes import NOW, FakeHost, FakeKeys, client, settings
@@ -27,7 +28,9 @@ from trace_engine.service.access import (
     require,
 )
 from trace_engine.service.app import create_app
+from trace_engine.service.limits import Places
 from trace_engine.service.problems import Problem
+from trace_engine.service.routes._query import StrictRoute
 from trace_engine.store.keys import KeyRecord
 
 
@@ -374,6 +377,143 @@ def test_address_without_key_has_a_rate_of_its_own(keys: FakeKeys) -> None:
     with client(guarded(keys, rate_per_address="2/minute")) as c:
         assert [c.get("/healthz").status_code for _ in range(3)] == [200, 200, 429]
         assert c.get("/healthz", headers={"X-API-Key": text}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/openapi.json", "/docs", "/static/x", "/nowhere"])
+def test_key_that_is_not_valid_lifts_no_limit_of_its_address(keys: FakeKeys, path: str) -> None:
+    text = keys.add(Role.READ)
+    junk = {"X-API-Key": "junk"}, {"Authorization": "Basic eA=="}, {"X-API-Key": text[:-1] + "."}
+    with client(guarded(keys, rate_per_address="2/minute")) as c:
+        got = [c.get(path, headers=headers).status_code for headers in junk]
+        assert got[2] == 429
+        assert 429 not in got[:2]
+        assert c.get(path, headers={"X-API-Key": text}).status_code != 429
+
+
+def with_body(keys: FakeKeys, **given: object) -> FastAPI:
+    """Return an app with a route that takes a body, as those below ``/v1`` do."""
+    app = create_app(FakeHost(), settings(**given), keys=keys, audit=lambda _: None, routes=())
+    router = APIRouter(prefix="/v1", route_class=StrictRoute)
+
+    @router.post("/things")
+    async def take(
+        things: list[int], caller: Annotated[Caller, Depends(require(Role.INGEST))]
+    ) -> dict[str, str]:
+        return {"key": caller.key_id, "things": str(sum(things))}
+
+    app.include_router(router)
+    return app
+
+
+@pytest.mark.parametrize(("sent", "status"), [("junk", 401), (None, 401), ("reader", 403)])
+def test_who_may_not_ask_is_told_before_the_body_comes(
+    keys: FakeKeys, sent: str | None, status: int
+) -> None:
+    key = keys.add(Role.READ) if sent == "reader" else sent
+    keys.add(Role.READ)
+    app = with_body(keys)
+    answers: list[Any] = []
+
+    async def call() -> None:
+        parts = [{"type": "http.request", "body": b"[", "more_body": True}]
+
+        async def receive() -> dict[str, Any]:
+            if parts:
+                return parts.pop()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        headers = [(b"host", b"127.0.0.1"), (b"content-length", b"1000")]
+        headers += [(b"content-type", b"application/json")]
+        if key is not None:
+            headers.append((b"x-api-key", key.encode()))
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/things",
+            "raw_path": b"/v1/things",
+            "query_string": b"",
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 1),
+            "scheme": "http",
+            "http_version": "1.1",
+        }
+        async with asyncio.timeout(10):
+            await app(scope, receive, send)
+
+    asyncio.run(call())
+    assert answers[0]["status"] == status
+
+
+def test_request_asked_for_its_key_twice_is_counted_once(keys: FakeKeys) -> None:
+    text = keys.add(Role.INGEST)
+    with client(with_body(keys, rate_per_key="2/minute")) as c:
+        got = [c.post("/v1/things", json=[1, 2], headers={"X-API-Key": text}) for _ in range(3)]
+        assert [answer.status_code for answer in got] == [200, 200, 429]
+        assert got[0].json() == {"key": next(iter(keys.rows)), "things": "3"}
+        c.post("/v1/things", json=[1], headers={"X-API-Key": "junk"})
+        assert "trace_engine_refused_keys_total 1.0" in metrics_page(c)
+
+
+def test_strangers_take_no_place_of_known_callers(keys: FakeKeys) -> None:
+    text = keys.add(Role.READ)
+    app = guarded(keys, most_in_flight=1)
+    entered, leave = threading.Event(), threading.Event()
+
+    @app.get("/long")
+    def long() -> str:
+        entered.set()
+        leave.wait(20)
+        return "done"
+
+    with client(app) as c:
+        answers: list[int] = []
+        junk = {"X-API-Key": "junk"}
+        first = threading.Thread(
+            target=lambda: answers.append(c.get("/long", headers=junk).status_code)
+        )
+        first.start()
+        assert entered.wait(20)
+        crowded = c.get("/docs", headers=junk)
+        known = c.get("/for/x", headers={"X-API-Key": text})
+        leave.set()
+        first.join(20)
+        assert crowded.status_code == 503
+        assert known.status_code == 200
+        assert answers == [200]
+        assert c.get("/docs", headers=junk).status_code == 200
+
+
+def test_places_are_shared_out_by_address() -> None:
+    places = Places(16)
+    assert [places.take("a") for _ in range(3)] == [True, True, False]
+    assert places.take("b")
+    assert all(places.take(None) for _ in range(16))
+    assert not places.take(None)
+    assert places.taken == 19
+    places.give("a")
+    assert places.take("a")
+    assert not places.take("a")
+    assert sum(places.take(f"c{i}") for i in range(50)) == 16 - 3
+    for who in ("a", "a", "b"):
+        places.give(who)
+    places.give(None)
+    assert places.take(None)
+    assert places.taken == 16 + 13
+
+
+def test_openapi_document_is_made_once(keys: FakeKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = guarded(keys)
+    with client(app) as c:
+        first = c.get("/openapi.json")
+        assert first.headers["content-type"] == "application/json"
+        assert first.json() == app.openapi()
+        monkeypatch.setattr(app, "openapi", lambda: pytest.fail("made again"))
+        assert c.get("/openapi.json").content == first.content
 
 
 def test_no_key_text_reaches_the_log(keys: FakeKeys, caplog: pytest.LogCaptureFixture) -> None:

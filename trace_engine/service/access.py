@@ -365,15 +365,12 @@ class Requirement(SecurityBase):
         self.scheme_name = BEARER
 
     async def __call__(self, request: Request) -> Caller:
-        """Return who asks; raises :class:`Problem`."""
-        limiter: Any = request.app.state.limiter
-        limiter.before(request)
-        caller = await identify(request)
-        if caller is None:
-            limiter.refused(request)
-            request.app.state.metrics.refused_keys.inc()
-            raise unauthenticated()
-        limiter.known(request, caller)
+        """Return who asks; raises :class:`Problem`. Asked again, a request is not counted again."""
+        state = request.scope.setdefault("state", {})
+        caller: Caller | None = state.get("caller")  # the gate may know
+        if caller is None or "counted" not in state:
+            caller = await self._admit(request, caller)
+            state["counted"] = True
         if not caller.may(*self.roles):
             needed = ", ".join(self.roles)
             raise Problem(
@@ -382,6 +379,19 @@ class Requirement(SecurityBase):
                 detail=f"one of these roles is needed: {needed}",
                 detail_zh=f"需要以下角色之一：{needed}",
             )
+        return caller
+
+    @staticmethod
+    async def _admit(request: Request, caller: Caller | None) -> Caller:
+        limiter: Any = request.app.state.limiter
+        if caller is None:
+            limiter.before(request)
+            caller = await identify(request)
+        if caller is None:
+            limiter.refused(request)
+            request.app.state.metrics.refused_keys.inc()
+            raise unauthenticated()
+        limiter.known(request, caller)
         return caller
 
 

@@ -12,16 +12,17 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from trace_engine.service import headers, problems
-from trace_engine.service.access import Doorkeeper
+from trace_engine.service.access import Doorkeeper, identify
 from trace_engine.service.audit import AuditFullError, AuditTrail, notes_of
-from trace_engine.service.limits import Limiter, address_of
+from trace_engine.service.limits import Limiter, Places, address_of
 from trace_engine.service.metrics import Metrics
 from trace_engine.service.problems import Problem
 from trace_engine.service.settings import ServiceSettings
@@ -65,7 +66,7 @@ class Gate:
         self._doorkeeper = doorkeeper
         self._limiter = limiter
         self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
-        self._in_flight = 0
+        self._places = Places(settings.most_in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it here."""
@@ -73,17 +74,29 @@ class Gate:
             await self._app(scope, receive, send)
             return
         passage = _Passage(self, scope, receive, send)
-        counted = scope["path"] not in UNCOUNTED
-        self._in_flight += counted
-        self._metrics.in_flight.set(self._in_flight)
         try:
-            await passage.run(crowded=counted and self._in_flight > self._settings.most_in_flight)
+            await passage.run()
         finally:
-            self._in_flight -= counted
-            self._metrics.in_flight.set(self._in_flight)
             self._note(scope, passage)
 
-    def refusal(self, scope: Scope, sent: dict[bytes, bytes]) -> Problem | None:
+    @contextmanager
+    def place(self, scope: Scope) -> Iterator[bool]:
+        """Count a request as worked on; False if there are too many of its kind."""
+        if scope["path"] in UNCOUNTED:
+            yield True
+            return
+        known = self._doorkeeper.was_open or "caller" in scope["state"]
+        stranger = None if known else address_of(HTTPConnection(scope))
+        taken = self._places.take(stranger)
+        self._metrics.in_flight.set(self._places.taken)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._places.give(stranger)
+                self._metrics.in_flight.set(self._places.taken)
+
+    async def refusal(self, scope: Scope, sent: dict[bytes, bytes]) -> Problem | None:
         """Return why a request is refused by its first lines alone, or None."""
         limits = self._settings
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > limits.most_url_bytes:
@@ -92,18 +105,29 @@ class Gate:
             return Problem(431, "headers-too-large")
         if not self._is_own_host(sent.get(b"host", b"")):
             return Problem(421, "wrong-host")
-        length = sent.get(b"content-length")
-        if not self._doorkeeper.was_open and not sent.keys() & CREDENTIALS:
+        if not self._doorkeeper.was_open and not await self._is_known(scope, sent):
             try:
                 self._limiter.anonymous(HTTPConnection(scope))
             except Problem as problem:
                 return problem
+        length = sent.get(b"content-length")
         if length is not None:
             if not length.isdigit():
                 return Problem(400, "bad-request", detail="Content-Length is not a number")
             if int(length) > self.most_body(scope):
                 return self.too_large(scope)
         return None
+
+    async def _is_known(self, scope: Scope, sent: dict[bytes, bytes]) -> bool:
+        """Return whether a valid key was sent; why it is not, is told where one is needed."""
+        if not sent.keys() & CREDENTIALS:
+            return False
+        connection = HTTPConnection(scope)
+        try:
+            self._limiter.before(connection)
+            return await identify(connection) is not None
+        except Problem:
+            return False
 
     def _is_own_host(self, header: bytes) -> bool:
         names = self._hosts
@@ -201,23 +225,31 @@ class _Passage:
         self._deadline = self.started + gate.body_seconds
         self._most = gate.most_body(scope)
 
-    async def run(self, *, crowded: bool) -> None:
+    async def run(self) -> None:
         sent = dict(self.scope["headers"])
         state = self.scope.setdefault("state", {})
         asked = sent.get(b"x-request-id", b"").decode("latin-1")
         state["request_id"] = asked if _REQUEST_ID.fullmatch(asked) else uuid4().hex
-        problem = self.gate.refusal(self.scope, sent)
-        if problem is None and crowded:
-            problem = Problem(
+        problem = await self.gate.refusal(self.scope, sent)
+        if problem is not None:
+            await self._refuse(problem)
+            return
+        with self.gate.place(self.scope) as taken:
+            if taken:
+                await self._work()
+                return
+        await self._refuse(
+            Problem(
                 503,
                 "unavailable",
                 detail="too many requests at once",
                 detail_zh="同时处理的请求过多",
                 retry_after=1,
             )
-        if problem is not None:
-            await self._refuse(problem)
-            return
+        )
+
+    async def _work(self) -> None:
+        """Have the app answer, and answer for it where it fails."""
         try:
             await self.gate._app(self.scope, self.receive, self.send)
         except ClientDisconnect:
@@ -227,7 +259,10 @@ class _Passage:
             if problem is None:
                 _logger.exception(
                     "a request failed",
-                    extra={"request_id": state["request_id"], "path": self.scope["path"]},
+                    extra={
+                        "request_id": self.scope["state"]["request_id"],
+                        "path": self.scope["path"],
+                    },
                 )
             if self._begun:
                 raise  # the server cuts the connection: half an answer must not look whole

@@ -42,6 +42,48 @@ class _Storage(MemoryStorage):
             self._MemoryStorage__expire_events()  # type: ignore[attr-defined]
 
 
+STRANGERS_SHARE = 8  # of what may be worked on at once, an address without a key gets 1/8
+
+
+class Places:
+    """Requests worked on at once: ``most`` of known callers, and a share of it for each address.
+
+    Whoever has no valid key takes no place of a known caller. For one thread, that of the server.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._most_of_address = max(1, most // STRANGERS_SHARE)
+        self._known = 0
+        self._strangers: dict[str, int] = {}
+
+    @property
+    def taken(self) -> int:
+        """How many requests are worked on."""
+        return self._known + sum(self._strangers.values())
+
+    def take(self, stranger: str | None) -> bool:
+        """Take a place for a known caller (None) or an address; return False if none is free."""
+        if stranger is None:
+            free = self._known < self._most
+            self._known += free
+            return free
+        used = self._strangers.get(stranger, 0)
+        if used >= self._most_of_address or sum(self._strangers.values()) >= self._most:
+            return False
+        self._strangers[stranger] = used + 1
+        return True
+
+    def give(self, stranger: str | None) -> None:
+        """Give back a place that was taken."""
+        if stranger is None:
+            self._known -= 1
+            return
+        self._strangers[stranger] -= 1
+        if not self._strangers[stranger]:
+            del self._strangers[stranger]
+
+
 class Limiter:
     """Counts requests; raises a 429 problem with Retry-After where there are too many."""
 
@@ -68,7 +110,7 @@ class Limiter:
         self._take(self._per_key, "key", who)
 
     def anonymous(self, request: HTTPConnection) -> None:
-        """Count a request that needs no key."""
+        """Count a request of nobody known: without a key, or with one that is not valid."""
         self._take(self._per_address, "address", address_of(request))
 
     def _take(self, items: list[RateLimitItem], what: str, who: str) -> None:

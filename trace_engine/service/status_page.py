@@ -181,7 +181,10 @@ async def status(
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Answer with the OpenAPI document. Needs no key: it holds no data."""
-    return JSONResponse(request.app.openapi())
+    state = request.app.state
+    if not hasattr(state, "openapi_bytes"):  # some 200 KB: made once
+        state.openapi_bytes = bytes(JSONResponse(request.app.openapi()).body)
+    return Response(state.openapi_bytes, media_type="application/json")
 
 
 @router.get("/docs", include_in_schema=False)

@@ -79,6 +79,12 @@ FILTERS: list[Any] = [
 ]
 
 
+def test_a_code_may_hold_the_separator_of_gs1_and_no_other_control(api: Api) -> None:
+    assert api.get(LIST, params={"code": "0106901234567892\x1d21ABC"}).status_code == 200
+    for control in "\x00\x1b\n\x7f":
+        problem(api.get(LIST, params={"code": f"81000000{control}"}), 422, "invalid")
+
+
 def test_filters(api: Api) -> None:
     api.world.store(
         finding(0),

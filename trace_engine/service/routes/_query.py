@@ -6,7 +6,7 @@ A filter that is misspelt and ignored would answer with everything, and look lik
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
@@ -21,16 +21,15 @@ API = "/v1/"
 # What a name can look like; anything else is not repeated: it may be the number of a person.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}[0-9]{0,2}(\[\])?")
 
-Check = Callable[[Request], Awaitable[object]]
-
 
 class StrictRoute(APIRoute):
     """A route below ``/v1`` that answers 422 to query parameters it does not have.
 
     The same for a parameter given twice that takes one value: only the last would count. Costs a
     request without a query nothing, one with some microseconds: the query is split once and kept.
-    Who may not ask learns that first (401, 403, 429), so ``dependencies`` of these routes are all
-    of the kind that ``access.require`` makes.
+    Who may not ask learns that first (401, 403, 429), before any of the body is read, so
+    ``dependencies`` of these routes are all of the kind that ``access.require`` makes. FastAPI asks
+    them again after the body; they remember.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -42,8 +41,10 @@ class StrictRoute(APIRoute):
         gates = [gate.call for gate in self.dependant.dependencies if gate.call is not None]
 
         async def checked(request: Request) -> Response:
+            for gate in gates:
+                await gate(request)
             if request.scope["query_string"]:
-                await _check(request, known, gates)
+                _check(request, known)
             return await answer(request)
 
         return checked
@@ -64,7 +65,7 @@ def _takes_many(annotation: Any) -> bool:
     return get_origin(annotation) is not None and any(map(_takes_many, get_args(annotation)))
 
 
-async def _check(request: Request, known: dict[str, bool], gates: list[Check]) -> None:
+def _check(request: Request, known: dict[str, bool]) -> None:
     seen: set[str] = set()
     wrong: dict[str, bool] = {}  # name: whether it is known, and given again
     for name, _ in request.query_params.multi_items():
@@ -73,8 +74,6 @@ async def _check(request: Request, known: dict[str, bool], gates: list[Check]) -
             wrong.setdefault(name, many is not None)
         seen.add(name)
     if wrong:
-        for gate in gates:
-            await gate(request)
         raise refused(wrong, list(known))
 
 

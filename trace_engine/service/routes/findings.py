@@ -106,7 +106,12 @@ def list_findings(
     batch_no: TextQuery = None,
     code: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, description="A trace code in any printed form."),
+        Query(
+            min_length=1,
+            max_length=200,
+            pattern=r"^[^\x00-\x08\x0a-\x1c\x1e\x1f\x7f]+$",  # FNC1 may be in it
+            description="A trace code in any printed form.",
+        ),
     ] = None,
     region: RegionQuery = None,
     since: Annotated[
