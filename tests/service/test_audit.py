@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from trace_engine.events.privacy import Pseudonyms
 from trace_engine.service.access import Caller, Role
-from trace_engine.service.audit import AuditFullError, AuditTrail, Note, notes_of
+from trace_engine.service.audit import AuditFullError, AuditTrail, Note, masked, notes_of
 
 WAIT = 20.0
 
@@ -133,3 +134,35 @@ def test_notes_are_made_whole_once() -> None:
         "details": {"page": 1},
     }
     assert notes_of(state, "10.0.0.1") == []
+
+
+def test_numbers_of_identity_cards_are_noted_as_pseudonyms() -> None:
+    secret = Pseudonyms(b"test")
+    card = "11010519491231002X"
+    noted = secret.of(card)
+    for text, expected in (
+        (card, noted),
+        ("110105 19491231 002x", noted),
+        ("１１０１０５１９４９１２３１００２Ｘ", noted),
+        (f"about {card}, born 1949", f"about {noted}, born 1949"),
+        ("关于１１０１０５１９４９１２３１００２Ｘ", f"关于{noted}"),
+    ):
+        assert masked(text, lambda: secret) == expected
+    told = {"ids": ["f1", card], "more": {"by": [card, 7, None, True]}, card: 0.5}
+    assert masked(("S1", told), lambda: secret) == [
+        "S1",
+        {"ids": ["f1", noted], "more": {"by": [noted, 7, None, True]}, noted: 0.5},
+    ]
+
+
+def test_what_is_no_identity_card_is_noted_as_it_is() -> None:
+    secret = Pseudonyms(b"test")
+    for text in (
+        "110105194912310021",  # its check character is wrong
+        "81000010000000000017",
+        "91370100MA3C0X0X0X",
+        "f" * 64,
+        "药品批号 20260301 １２",
+        "XS-20260301-000000000000187",
+    ):
+        assert masked(text, lambda: secret) == text

@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+from trace_engine.events.privacy import Pseudonyms, is_identity_card
 
 LINGER = 0.25  # seconds that a note of a look may wait for others
 MOST_QUEUED = 10_000
 MOST_TOGETHER = 2_000
 _RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 _logger = logging.getLogger("trace_engine.service.audit")
+# What every number of an identity card has, however it is spaced: most texts have nothing like it.
+_SUSPECT = re.compile(r"(?:\d[\s\-()]*){17}")
 
 Note = dict[str, Any]  # at, key_id, name, address, request_id, action, subject, details
 
@@ -119,6 +125,29 @@ class AuditTrail:
             # Whoever waited may have given up, which cancels the future.
             if entry.done is not None and entry.done.set_running_or_notify_cancel():
                 entry.done.set_result(None)
+
+
+def masked(value: Any, pseudonyms: Callable[[], Pseudonyms]) -> Any:
+    """Return plain JSON values with numbers of identity cards replaced, as events have them.
+
+    Whoever may look for the number of a person may find what was done with it by the same number;
+    the log itself holds none. ``pseudonyms`` is asked for only where there is something to replace.
+    """
+    if isinstance(value, str):
+        return _masked_text(value, pseudonyms) if _SUSPECT.search(value) else value
+    if isinstance(value, dict):
+        return {masked(key, pseudonyms): masked(inner, pseudonyms) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(inner, pseudonyms) for inner in value]
+    return value
+
+
+def _masked_text(text: str, pseudonyms: Callable[[], Pseudonyms]) -> str:
+    if is_identity_card(text):
+        return pseudonyms().of(text)
+    plain = unicodedata.normalize("NFKC", text)
+    found = pseudonyms().mask_identity_cards(plain)
+    return text if found == plain else found
 
 
 def notes_of(state: dict[str, Any], address: str) -> list[Note]:

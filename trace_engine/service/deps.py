@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import HTTPConnection
 
 from trace_engine.service.access import OPEN, Caller
+from trace_engine.service.audit import masked
 from trace_engine.service.problems import Problem
 from trace_engine.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
+    from trace_engine.events.privacy import Pseudonyms
     from trace_engine.service.host import EngineHost
     from trace_engine.service.metrics import Metrics
 
@@ -60,9 +62,21 @@ def record(request: HTTPConnection, action: str, subject: str = "", **details: A
     """Note for the audit log that this caller does ``action`` with ``subject``.
 
     ``action`` is ``<thing>.<verb>`` (``finding.read``, ``outcome.add``); ``details`` are plain JSON
-    values and never personal numbers. Callable from sync and async routes, any number of times: the
+    values. What callers ask for may be the number of an identity card: it is noted as its pseudonym
+    (:func:`audit_text`). Callable from sync and async routes, any number of times: the
     notes are handed over when the answer starts, before its first byte. For requests that change
     something they are on disk by then; what was only looked at is on disk within about a second.
     """
     state = request.scope.setdefault("state", {})
+    subject, details = masked((subject, details), lambda: _pseudonyms_of(request))
     state.setdefault("audit", []).append((action, subject, details))
+
+
+def audit_text(request: HTTPConnection, text: str) -> str:
+    """Return ``text`` as :func:`record` notes it."""
+    noted: str = masked(text, lambda: _pseudonyms_of(request))
+    return noted
+
+
+def _pseudonyms_of(request: HTTPConnection) -> Pseudonyms:
+    return host_of(request).encoder.pseudonyms

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from tests.service.routes.conftest import Api
 from tests.service.routes.worlds import finding
 from trace_engine.service.routes.codes import CodePath
 from trace_engine.service.routes.graph import Neighbourhood
+from trace_engine.store.audit import AuditLog
 
 CODE = "81234560000000000017"
 GS1 = "(01)06901234567892(21)AB/1?x"
@@ -56,6 +58,22 @@ def test_an_unknown_code_is_a_problem(api: Api) -> None:
     assert api.noted("code.read")["details"] == {"known": False}
     problem(api.get(f"/v1/codes/{quote(chr(0), safe='')}"), 422, "invalid")
     problem(api.client.get(f"/v1/codes/{CODE}"), 401, "unauthenticated")
+
+
+def test_the_audit_log_holds_no_number_of_an_identity_card(api: Api) -> None:
+    card = "11010519491231002X"
+    noted = api.world.encoder.pseudonyms.of(card)
+    api.get(f"/v1/codes/{card}")
+    assert api.noted("code.read")["subject"] == noted
+    api.get("/v1/findings", params={"subject_id": card})
+    assert api.noted("finding.list")["subject"] == noted
+    api.client.get("/v1/audit", params={"subject": card}, headers=api.admin)
+    assert card not in str(api.noted("audit.list"))
+    # Who looks for the number finds what was noted of it.
+    entry = {"at": datetime(2026, 3, 5, tzinfo=UTC), "action": "code.read", "subject": noted}
+    AuditLog(api.world.database).add([entry])
+    found = api.client.get("/v1/audit", params={"subject": card}, headers=api.admin).json()
+    assert [entry["subject"] for entry in found["entries"]] == [noted]
 
 
 def graph_of() -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from tests.service.fakes import FakeStatus
+from trace_engine.events.batch import Vocabulary
 from trace_engine.events.codes import parse_code
+from trace_engine.events.encode import Encoder
 from trace_engine.events.findings import EXPOSURE, FINDINGS
 from trace_engine.policy import Policy
 from trace_engine.ranking import rank
@@ -97,6 +99,7 @@ class World:
     findings: FindingStore = field(init=False)
     registry: Registry = field(default_factory=lambda: Registry.load(None))
     policy: Policy = field(default_factory=lambda: Policy.load(None))
+    encoder: Encoder = field(default_factory=lambda: Encoder(Vocabulary(), key=b"test"))
     ready: bool = True
     watermark: dt.date | None = dt.date(2026, 4, 2)
     offset: int = 0

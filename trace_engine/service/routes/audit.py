@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field
 
 from trace_engine.service.access import Role, require
-from trace_engine.service.deps import host_of, record
+from trace_engine.service.deps import audit_text, host_of, record
 from trace_engine.service.routes import _answers, _paging
 from trace_engine.service.routes._checks import unusable
 from trace_engine.service.routes._found import error_at, listing
@@ -110,7 +110,7 @@ def list_audit(
     filters = AuditFilters(
         key_id=key_id,
         action=action,
-        subject=subject,
+        subject=None if subject is None else audit_text(request, subject),
         since=begin_of(since, "query.since"),
         until=end_of(until, "query.until"),
     )
