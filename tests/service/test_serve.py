@@ -238,6 +238,24 @@ def test_what_cannot_be_is_one_line_and_code_2(
     assert said in lines[0]
 
 
+def test_keys_are_not_made_in_a_database_that_the_service_does_not_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, database = tmp_path / "data", str(tmp_path / "findings.db")
+    with served("--data", str(data), "--database", database) as service:
+        service.until_ready()
+        assert service.stop() == 0
+    add = ["keys", "add", "--data", str(data), "--name", "desk", "--role", "read"]
+    line = refused(capsys, *add)
+    assert f"uses the database sqlite {database}" in line
+    assert not (data / "trace-engine.sqlite3").exists()
+    assert run([*add, "--lang", "zh"]) == 2
+    assert "的服务使用数据库" in capsys.readouterr().err
+    monkeypatch.setenv("TRACE_ENGINE_DATABASE", database)  # what the service's environment says
+    assert run(add) == 0
+    assert capsys.readouterr().out.startswith("te_")
+
+
 def test_taken_port_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import socket
 

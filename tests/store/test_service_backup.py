@@ -19,9 +19,11 @@ from tests.service.test_host import (
     send,
     stored,
 )
+from trace_engine.cli.root import run
 from trace_engine.scoring import Result
 from trace_engine.store.checkpoints import CheckpointFolder
 from trace_engine.store.migrate import StoreError
+from trace_engine.store.place import note_place, noted_place, place_of
 from trace_engine.store.service_backup import JOURNAL, backup_service
 
 __all__ = ["events", "expected", "market"]
@@ -44,7 +46,8 @@ def test_a_backup_goes_on_like_the_original(
             host.checkpoint_now()
     made = backup_service(tmp_path / "data", tmp_path / "copy")
     assert made.offset == host.status().checkpoint_offset
-    assert made.database
+    assert made.has_database
+    assert str(made.database) == "sqlite trace-engine.sqlite3"
     host.close()
     assert not (tmp_path / "copy" / "hash.key").exists()
     copy = open_host(tmp_path / "copy", market)
@@ -52,6 +55,27 @@ def test_a_backup_goes_on_like_the_original(
     finished(copy, last)
     assert stored(copy).equals(by_id(expected.findings))
     copy.close()
+
+
+def test_what_another_database_is_said_to_be_is_not_copied(
+    tmp_path: Path, market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", str(tmp_path / "copy")
+    open_host(data, market).close()
+    backup = ["backup", "--data", str(data), "--out", out, "--lang", "en"]
+    url = "postgresql://desk:secret@db.example/trace"
+    assert run([*backup, "--database", url]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "uses the database sqlite trace-engine.sqlite3" in line
+    assert "postgresql db.example:5432/trace" in line
+    assert "secret" not in line
+    assert "desk" not in line
+    # A service with PostgreSQL, and a SQLite file that somebody made beside it by mistake.
+    note_place(data, place_of(url, data))
+    assert run(backup) == 0
+    assert "does not lie here (postgresql db.example:5432/trace)" in capsys.readouterr().out
+    assert not (tmp_path / "copy" / "trace-engine.sqlite3").exists()
+    assert noted_place(tmp_path / "copy") == place_of(url, data)
 
 
 def test_what_is_no_data_folder_or_there_already_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``serve`` and ``keys`` share: where the service's data are, and its settings."""
+"""What ``serve``, ``keys`` and ``backup`` share: where the service's data are, and its settings."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from trace_engine.store.findings_table import FindingStore
 from trace_engine.store.journal import Journal
 from trace_engine.store.migrate import StoreError
 from trace_engine.store.outcomes import OutcomeStore
+from trace_engine.store.place import note_place, place_of
 from trace_engine.store.rejects import RejectStore
 from trace_engine.store.syncing import fsync_path
 
@@ -74,6 +75,7 @@ class Stores:
             raise
         try:
             database.bind("journal", journal.identity)
+            note_place(data, place_of(settings.database_url, data))
             return cls(
                 journal,
                 database,

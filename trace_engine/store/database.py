@@ -53,7 +53,7 @@ class Database:
         is readable by its owner alone; it must lie on a local disk. Raises :class:`StoreError` if
         the database cannot be reached or used, or was made by newer code.
         """
-        parsed = _parse(url)
+        parsed = parse_url(url)
         try:
             engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
         except ImportError as error:
@@ -196,7 +196,8 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
             copy.write_row(row)
 
 
-def _parse(url: str | os.PathLike[str]) -> URL:
+def parse_url(url: str | os.PathLike[str]) -> URL:
+    """Return ``url`` taken apart; a path is one of SQLite. Raises :class:`StoreError`."""
     text = os.fspath(url)
     if "://" not in text:
         return URL.create("sqlite", database=text)

@@ -12,6 +12,7 @@ from trace_engine.store.backup import backup_file
 from trace_engine.store.checkpoint import CheckpointError
 from trace_engine.store.checkpoints import CheckpointFolder
 from trace_engine.store.migrate import StoreError
+from trace_engine.store.place import DatabasePlace, check_place, note_place, noted_place
 
 JOURNAL, DATABASE = "journal.sqlite3", "trace-engine.sqlite3"
 LOG, CHECKPOINTS, ARCHIVE = "log", "checkpoints", "archive"
@@ -24,10 +25,11 @@ class BackedUp:
 
     offset: int
     bytes: int
-    database: bool
+    database: DatabasePlace
+    has_database: bool
 
 
-def backup_service(data: Path, target: Path) -> BackedUp:
+def backup_service(data: Path, target: Path, database: DatabasePlace | None = None) -> BackedUp:
     """Copy the data folder of a service to the new folder ``target``.
 
     The order makes it hold together (``docs/store.md``): the last checkpoint, the log and the
@@ -35,15 +37,24 @@ def backup_service(data: Path, target: Path) -> BackedUp:
     meanwhile makes the copy begin anew, ``TRIES`` times at most. The key that hashes personal
     numbers is left out.
 
+    ``database`` is where the service's database is; without it, where the service noted that it is,
+    else the file that it has by default.
+
     Raises
     ------
     StoreError, CheckpointError
-        With one line: ``target`` exists, ``data`` is no data folder, or a file is damaged.
+        With one line: ``target`` exists, ``data`` is no data folder, its database is another one,
+        or a file is damaged.
     """
     if target.exists():
         raise StoreError(f"{target}: exists already; a backup never overwrites")
     if not (data / JOURNAL).is_file():
         raise StoreError(f"{data}: no journal of a service lies here")
+    if database is None:
+        database = noted_place(data) or DatabasePlace("sqlite", DATABASE)
+    else:
+        check_place(data, database)
+    file = database.file(data)
     partial = target.with_name(f".{target.name}.partial")
     for _ in range(TRIES):
         shutil.rmtree(partial, ignore_errors=True)
@@ -52,15 +63,17 @@ def backup_service(data: Path, target: Path) -> BackedUp:
             offset = _copy_state(data, partial)
         except _SupersededError:
             continue
-        database = (data / DATABASE).is_file()
-        if database:
-            backup_file(data / DATABASE, partial / DATABASE)
+        if file is not None:
+            copy = partial / file.relative_to(data)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            backup_file(file, copy)
         backup_file(data / JOURNAL, partial / JOURNAL)
         if _trimmed(partial / JOURNAL) <= offset:
+            note_place(partial, database)
             size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
             _sync(partial)
             partial.rename(target)
-            return BackedUp(offset, size, database)
+            return BackedUp(offset, size, database, file is not None)
     shutil.rmtree(partial, ignore_errors=True)
     raise StoreError(f"{data}: the state is saved too often to be copied: raise checkpoint_seconds")
 

@@ -216,6 +216,7 @@ def _with_keys(
     from trace_engine.service.keyring import opened
     from trace_engine.store.audit import AuditLog
     from trace_engine.store.database import StoreError
+    from trace_engine.store.place import OtherDatabaseError
 
     given = dict(where)
     settings = settings_from(given.pop("config"), **given)
@@ -225,6 +226,8 @@ def _with_keys(
                 note = {"at": datetime.now(UTC), "name": _operator(), "action": action}
                 AuditLog(database).add([note | {"subject": subject, "details": details}])
             return work(store)
+    except OtherDatabaseError as error:
+        raise UserError(one_line(say(error.zh, str(error)))) from error
     except StoreError as error:
         raise UserError(one_line(str(error))) from error
 

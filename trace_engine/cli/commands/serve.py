@@ -109,7 +109,7 @@ def refuse_unguarded(settings: ServiceSettings) -> None:
     from trace_engine.store.database import StoreError
 
     try:
-        with opened(settings) as (keys, _):
+        with opened(settings, service=True) as (keys, database):
             guarded = keys.any()
     except StoreError as error:
         raise UserError(one_line(str(error))) from error
@@ -118,10 +118,10 @@ def refuse_unguarded(settings: ServiceSettings) -> None:
     if not settings.is_loopback:
         raise UserError(
             say(
-                f"尚无密钥，不在 {settings.host} 上监听（他人可达）："
+                f"尚无密钥（{database.url}），不在 {settings.host} 上监听（他人可达）："
                 "先运行 trace-engine keys add，或监听 127.0.0.1",
-                f"will not listen on {settings.host}, which others reach, without keys: "
-                "run trace-engine keys add first, or listen on 127.0.0.1",
+                f"will not listen on {settings.host}, which others reach, without keys: there are "
+                f"none in {database.url}; run trace-engine keys add first, or listen on 127.0.0.1",
             )
         )
     click.echo(
