@@ -104,10 +104,11 @@ def rejects(*reasons: str) -> pa.Table:
 def test_rejects(database: Database) -> None:
     store = RejectStore(database)
     assert store.add(rejects(), 1) == []
-    assert store.add(rejects("missing_code", "bad_time"), 1, "door") == [1, 2]
-    assert store.add(rejects("missing_code", "bad_time"), 1, "door") == []
-    assert store.add(rejects("conflict"), 1) == [3]
-    assert store.add(rejects("bad_time"), 2, "door") == [4]
+    of_one = rejects("missing_code", "bad_time", "event_id_conflict")
+    assert store.add(of_one, 1) == [1, 2, 3]
+    assert store.add(of_one, 1) == []
+    assert store.add(rejects("bad_time"), 2) == [4]
+    assert [row["source"] for row in store.page(None, 9, offset=1)[0]] == ["engine", "door", "door"]
     assert [row["number"] for row in store.page(None, 9, offset=1)[0]] == [3, 2, 1]
     assert [row["number"] for row in store.page(None, 9, reason="bad_time")[0]] == [4, 2]
     rows, after = store.page(None, 3)

@@ -13,6 +13,9 @@ from trace_engine.store.moments import from_micros
 from trace_engine.store.tables import REJECT
 
 COUNTER_NAME = "reject"
+DOOR, ENGINE = "door", "engine"
+# What only the engine can tell, as it takes the events before to know; all else the door found.
+FOUND_JUDGING = frozenset({"event_id_conflict"})
 
 
 class RejectStore:
@@ -21,20 +24,18 @@ class RejectStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, rejects: pa.Table, offset: int, source: str = "engine") -> list[int]:
+    def add(self, rejects: pa.Table, offset: int) -> list[int]:
         """Store the rejects (schema ``REJECTS``) of the record at ``offset``; return their numbers.
 
-        Idempotent: what was stored of this offset and ``source`` (``door``: rows that cannot be
-        used; ``engine``: ids used again for another event) stays, and nothing is added. So all of
-        one source must come in one call.
+        Their source is told by the reason: ``door`` for rows that cannot be used, ``engine`` for
+        what was found while judging (:data:`FOUND_JUDGING`). Idempotent: what was stored of this
+        offset stays, and nothing is added. So all of one offset must come in one call.
         """
         if not rejects.num_rows:
             return []
         with self._database.write() as connection:
             lock_counter(connection, COUNTER_NAME)
-            known = select(REJECT.c.number).where(
-                REJECT.c.record_offset == offset, REJECT.c.source == source
-            )
+            known = select(REJECT.c.number).where(REJECT.c.record_offset == offset)
             if connection.execute(known.limit(1)).first() is not None:
                 return []
             numbers = draw_numbers(connection, COUNTER_NAME, rejects.num_rows)
@@ -43,7 +44,7 @@ class RejectStore:
                 (
                     number,
                     offset,
-                    source,
+                    ENGINE if row["reason"] in FOUND_JUDGING else DOOR,
                     _text(row["file"]),
                     row["row"],
                     _text(row["column"]),

@@ -42,7 +42,7 @@ def rejects(api: Api, offset: int, reason: str, rows: int) -> None:
         ],
         schema=REJECTS,
     )  # fmt: skip
-    RejectStore(api.world.database).add(table, offset, "door")
+    RejectStore(api.world.database).add(table, offset)
 
 
 def test_rejects_in_pages_by_request_and_reason(api: Api) -> None:
@@ -57,6 +57,9 @@ def test_rejects_in_pages_by_request_and_reason(api: Api) -> None:
     assert [row["offset"] for row in bad] == [9, 9]
     assert lines(api.get("/v1/rejects", headers={"Accept": "application/x-ndjson"})) == rows
     assert len(sheet(api.get("/v1/rejects", headers={"Accept": "text/csv"}))) == 5
+    rejects(api, 11, "event_id_conflict", 1)
+    sources = {row["offset"]: row["source"] for row in api.get("/v1/rejects").json()["rejects"]}
+    assert sources == {5: "door", 9: "door", 11: "engine"}
 
 
 def test_the_audit_log_is_for_administrators(api: Api) -> None:

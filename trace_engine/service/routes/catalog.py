@@ -86,12 +86,18 @@ class Reject(Shape):
     )
 
     number: int = Field(description="A cursor.")
-    offset: int = Field(description="The request, as `POST /v1/events` answered.")
+    offset: int = Field(
+        description="The request, as `POST /v1/events` answered; of the engine's, the one that "
+        "closed the day."
+    )
     source: str = Field(
-        description="`door`: the row cannot be used; `engine`: its id is that of another event."
+        description="`door`: the row cannot be used; `engine`: its id is that of another event, "
+        "which was found while its day was judged."
     )
     file: str | None
-    row: int | None = Field(description="The row in it, from 1.")
+    row: int | None = Field(
+        description="The row in the request, from 1; of the engine's, counted over all requests."
+    )
     column: str | None
     reason: str | None = Field(description="Machine name.")
     detail: str | None
