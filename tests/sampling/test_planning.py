@@ -4,12 +4,15 @@ import datetime as dt
 from collections import Counter
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tests.ranking.builders import DETECTORS, Tables, exposure, finding, findings, time
 from trace_engine.ranking import rank
 from trace_engine.sampling import SAMPLING_PLAN, SamplingParameters, describe, plan
+from trace_engine.sampling.planning import FINDING_COLUMNS, candidates
 from trace_engine.sampling.targets import Target, allocate
 
 AS_OF = dt.date(2026, 2, 2)
@@ -334,3 +337,47 @@ def test_reasons_state_units_in_both_languages():
     assert "观测值24.41天，阈值2天" in zh
     assert "观测值1680公里/小时" in zh
     assert "observed 24.41 days, threshold 2 days, 1 code(s)" in en
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_findings_of_candidates_alone_give_the_same_plan(seed):
+    random = np.random.default_rng(seed)
+    rows = [
+        finding(
+            number,
+            f"S{random.integers(210):03d}",  # some that nobody knows
+            str(random.choice(["dead_code_use", "repeated_transfer", "missing_fields"])),
+            float(random.choice([0.0, 0.2, 0.5, 0.5, 0.9])),
+            drug_id=str(random.choice(["8000001", "8000002"])),
+            order_code=str(random.choice(["O1", ""])) or None,
+            family=str(random.choice(["suspected_violation", "data_quality"], p=[0.9, 0.1])),
+        )
+        for number in range(random.integers(400))
+    ]
+    checks = pa.table(
+        {
+            "enterprise_id": [f"S{random.integers(200):03d}" for _ in range(40)],
+            "date": [AS_OF - dt.timedelta(days=int(random.integers(-5, 400))) for _ in range(40)],
+        }
+    )
+    registry = Tables(enterprises=enterprises(), drugs=DRUGS, inspections=checks)
+    table = findings(rows)
+    sellers = rank(table, exposure(dict.fromkeys(IDS, 1000)), registry, detectors=DETECTORS)
+    policy = Policy(
+        random_share=float(random.choice([0.0, 0.2])),
+        jurisdiction_share=float(random.choice([0.1, 0.3, 1.0])),
+        jurisdiction_capacity=int(random.choice([0, 3])),
+        maximum_per_seller=int(random.choice([1, 4])),
+    )
+    few = 0
+    for budget in (0, 1, 7, 30, 90, 500):
+        given = {"budget": budget, "as_of": AS_OF}
+        read = table.select(["subject_id", "family", "severity", "code_count"])
+        wanted = candidates(sellers, read, registry, policy, **given)
+        assert len(set(wanted)) == len(wanted)
+        of_them = table.filter(pc.is_in(table["subject_id"], pa.array(wanted, pa.string())))
+        few += of_them.num_rows < table.num_rows
+        given |= {"seed": seed, "detectors": DETECTORS}
+        part = plan(sellers, of_them.select(FINDING_COLUMNS), registry, policy, **given)
+        assert part.equals(plan(sellers, table, registry, policy, **given))
+    assert few or not rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -97,7 +98,11 @@ def finished(host: EngineHost, last: int) -> None:
 
 
 def test_findings_equal_batch_scoring(
-    tmp_path: Path, market: Path, events: pa.Table, expected: Result
+    tmp_path: Path,
+    market: Path,
+    events: pa.Table,
+    expected: Result,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = open_host(tmp_path, market)
     last = [send(host, piece) for piece in pieces(events, 500)][-1]
@@ -110,7 +115,24 @@ def test_findings_equal_batch_scoring(
     assert (status.ready, status.pending_events, status.error) == (True, 0, None)
     assert host.refresh_ranking().table.equals(expected.sellers)
     as_of = expected.last_date
-    assert host.plan(30, seed=3, as_of=as_of).equals(expected.plan(30, seed=3, as_of=as_of))
+    read: list[int] = []
+    table = host.findings.table
+
+    def counted(*given: Any) -> pa.Table:
+        found = table(*given)
+        read.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(host.findings, "table", counted)
+    for budget in (0, 3, 30, 3000):
+        made = host.plan(budget, seed=3, as_of=as_of)
+        assert made.equals(expected.plan(budget, seed=3, as_of=as_of))
+    assert host.plan(30).equals(host.plan(30, as_of=as_of))
+    assert read[0] == 0
+    assert 0 < read[1] < read[3]  # findings of those alone who may be chosen
+    monkeypatch.setattr(questions, "MOST_SUBJECTS", 1)  # more than can be named at once
+    assert host.plan(30, seed=3).equals(expected.plan(30, seed=3, as_of=as_of))
+    assert read[-1] >= read[3]
     host.close()
 
 
@@ -206,6 +228,19 @@ def test_a_code_is_told_judged_and_held(tmp_path: Path, market: Path, events: pa
             assert (told["place"], told["batch_no"] or "") == (trace.place, trace.batch)
     assert min(seen.values()) > 0
     assert host.code_path("81234567890123456789") is None
+    host.close()
+
+
+def test_the_engine_runs_where_its_priority_may_not_be_set(
+    tmp_path: Path, market: Path, events: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", denied)
+    host = open_host(tmp_path, market)
+    assert host.wait_taken(send(host, events.slice(0, 10)), 60) is not None
+    assert host.status().ready
     host.close()
 
 

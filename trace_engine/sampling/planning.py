@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trace_engine.core.workdays import add_working_days
+from trace_engine.ranking.evidence import finding_nats
 from trace_engine.ranking.ordering import DetectorFacts, catalogue
 from trace_engine.ranking.parameters import RankingParameters
 from trace_engine.ranking.reference import TableSource, look_up, section, table_of
@@ -28,12 +29,19 @@ from trace_engine.sampling.targets import (
     Target,
     allocate,
     find_targets,
+    floats,
     is_medical,
     online_place,
     sells_online,
 )
 
 RISK, RANDOM = "risk", "random"
+# What :func:`plan` reads of findings; :func:`candidates` reads the first four.
+FINDING_COLUMNS = (
+    "subject_id", "family", "severity", "code_count", "finding_id", "detector", "event_time",
+    "drug_id", "batch_no", "code", "codes", "order_code", "observed", "threshold", "unit",
+    "title_zh", "title_en", "evidence",
+)  # fmt: skip
 UNKNOWN_PLACE = "??"  # jurisdiction of sellers whose region nobody knows
 
 SAMPLING_PLAN = pa.schema(
@@ -110,17 +118,9 @@ def plan(
     sellers = _in_order(sellers)
     findings = _usable(findings, sellers, registry, p, as_of)
     jurisdiction = _provinces(sellers)
-    frame = np.flatnonzero(sellers.column("events").to_numpy() > 0)
-    random_size = min(int(budget * p.random_share + 0.5), len(frame))
-    risk_size = budget - random_size
+    frame = _frame(sellers)
     targets = find_targets(findings, sellers, ranking, p.repeat_discount, p.maximum_per_seller)
-    chosen = allocate(
-        targets,
-        jurisdiction,
-        risk_size,
-        int(np.ceil(p.jurisdiction_share * risk_size)),
-        p.jurisdiction_capacity,
-    )
+    chosen = _allocated(targets, sellers, budget, p)
     random_size = min(budget - len(chosen), len(frame))
     drawn = frame[systematic(_strata(sellers, jurisdiction, frame), random_size, seed)]
     probability = random_size / len(frame) if len(frame) else 0.0
@@ -133,6 +133,67 @@ def plan(
         if line["channel"] == ONLINE:
             _add_shop(line, shops, as_of)
     return _with_reference(pa.Table.from_pylist(lines, schema=SAMPLING_PLAN), registry)
+
+
+def candidates(
+    sellers: pa.Table,
+    findings: pa.Table,
+    registry: TableSource | None = None,
+    policy: Any = None,
+    *,
+    budget: int,
+    as_of: dt.date,
+) -> list[str]:
+    """Return the sellers that may stand in the risk arm: a plan reads findings of no others.
+
+    Parameters are those of :func:`plan`; of ``findings``, which may hold all there are, only
+    subject, family, severity and codes are read. At most ``budget`` sellers, and those in their
+    cool-down, of whom only the times of their findings can tell.
+
+    The strongest target of a seller is worth the seller's score and stands before its others. Were
+    each seller to have that one alone, nobody would be passed over who is chosen among more.
+    """
+    p = section(policy, "sampling", SamplingParameters)
+    ranking = section(policy, "ranking", RankingParameters)
+    sellers = _in_order(sellers)
+    ids = sellers.column("enterprise_id").combine_chunks()
+    suspected = pc.fill_null(pc.equal(findings.column("family"), SUSPECTED), False)
+    findings = findings.select(["subject_id", "severity", "code_count"]).filter(suspected)
+    index = pc.index_in(findings.column("subject_id"), value_set=ids, skip_nulls=True)
+    known = index.is_valid()
+    index = index.filter(known).combine_chunks().to_numpy().astype(np.int64)
+    findings = findings.filter(known)
+    nats = finding_nats(floats(findings, "severity"), floats(findings, "code_count"), ranking)
+    evidence = np.bincount(index, nats, len(ids))
+    named = np.bincount(index, minlength=len(ids)) > 0
+    checks = _last_checks(registry, p, as_of)
+    cooling = np.zeros(len(ids), np.bool_)
+    if checks is not None:
+        among = checks.column("enterprise_id").combine_chunks()
+        cooling = pc.is_in(ids, value_set=among).to_numpy(zero_copy_only=False)
+    score = np.where(evidence > 0, sellers.column("score").to_numpy(), 0.0)
+    names = ids.to_pylist()
+    rows = np.flatnonzero(named & ~cooling).tolist()
+    targets = [Target(row, None, "", float(score[row]), []) for row in rows]
+    targets.sort(key=lambda target: (-target.value, names[target.seller]))
+    chosen = _allocated(targets, sellers, budget, p)
+    return [names[target.seller] for target in chosen] + [
+        names[row] for row in np.flatnonzero(named & cooling).tolist()
+    ]
+
+
+def _allocated(
+    targets: list[Target], sellers: pa.Table, budget: int, p: SamplingParameters
+) -> list[Target]:
+    """Return what the risk arm takes of ``targets``."""
+    size = budget - min(int(budget * p.random_share + 0.5), len(_frame(sellers)))
+    limit = int(np.ceil(p.jurisdiction_share * size))
+    return allocate(targets, _provinces(sellers), size, limit, p.jurisdiction_capacity)
+
+
+def _frame(sellers: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the rows of sellers with events, over which the random arm is drawn."""
+    return np.flatnonzero(sellers.column("events").to_numpy() > 0)
 
 
 def _in_order(sellers: pa.Table) -> pa.Table:
@@ -157,21 +218,30 @@ def _usable(
         pc.is_in(findings.column("subject_id"), value_set=ids),
     )
     findings = findings.filter(pc.fill_null(keep, False))
-    checks = table_of(registry, "inspections", ("enterprise_id", "date"))
-    if checks is None or not checks.num_rows or not findings.num_rows:
+    last = _last_checks(registry, p, as_of)
+    if last is None or not findings.num_rows:
         return findings
-    day = checks.column("date").cast(pa.date32())
-    since = as_of - dt.timedelta(days=p.cool_down_days)
-    recent = checks.set_column(1, "date", day).filter(
-        pc.and_(pc.less_equal(day, pa.scalar(as_of)), pc.greater_equal(day, pa.scalar(since)))
-    )
-    last = recent.group_by("enterprise_id").aggregate([("date", "max")])
     checked = look_up(
         findings.column("subject_id").combine_chunks(), last, "enterprise_id", ("date_max",)
     )["date_max"].cast(pa.date32())
     found_on = pc.local_timestamp(findings.column("event_time")).cast(pa.date32(), safe=False)
     newer = pc.fill_null(pc.greater(found_on, checked), True)
     return findings.filter(newer)
+
+
+def _last_checks(
+    registry: TableSource | None, p: SamplingParameters, as_of: dt.date
+) -> pa.Table | None:
+    """Return ``enterprise_id`` and ``date_max`` of inspections within the cool-down, None of none."""
+    checks = table_of(registry, "inspections", ("enterprise_id", "date"))
+    if checks is None or not checks.num_rows:
+        return None
+    day = checks.column("date").cast(pa.date32())
+    since = as_of - dt.timedelta(days=p.cool_down_days)
+    recent = checks.set_column(1, "date", day).filter(
+        pc.and_(pc.less_equal(day, pa.scalar(as_of)), pc.greater_equal(day, pa.scalar(since)))
+    )
+    return recent.group_by("enterprise_id").aggregate([("date", "max")])
 
 
 def _provinces(sellers: pa.Table) -> list[str]:

@@ -119,7 +119,7 @@ def find_targets(
     ids = sellers.column("enterprise_id").combine_chunks()
     subject = findings.column("subject_id").combine_chunks()
     seller = pc.index_in(subject, value_set=ids).to_numpy().astype(np.int64)
-    nats = finding_nats(_floats(findings, "severity"), _floats(findings, "code_count"), parameters)
+    nats = finding_nats(floats(findings, "severity"), floats(findings, "code_count"), parameters)
     channel = channels(findings, sellers, seller)
     drug = findings.column("drug_id").to_pylist()
     finding_id = findings.column("finding_id").to_pylist()
@@ -175,7 +175,8 @@ def allocate(
     return taken
 
 
-def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+def floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """Return a column of numbers, 0 where there is none."""
     column = pc.fill_null(table.column(name).combine_chunks().cast(pa.float64()), 0.0)
     values: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
     return values

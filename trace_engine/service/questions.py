@@ -34,6 +34,7 @@ _logger = logging.getLogger(__name__)
 
 EPOCH = dt.date(1970, 1, 1)
 INDEX_SECONDS = 1.0
+MOST_SUBJECTS = 10_000  # named to the database at once; beyond, it is asked for all
 RANKING_SECONDS = 60.0  # at least so long between two rankings
 
 
@@ -128,18 +129,30 @@ class Questions:
 
         ``as_of`` is by default the day of the last event judged.
         """
-        from trace_engine.sampling import plan
+        from trace_engine.sampling.planning import FINDING_COLUMNS, candidates, plan
 
-        ranking = self.refresh_ranking()
-        last = pc.max(ranking.table["last_time"]).as_py()
-        return plan(
-            ranking.table,
-            self.findings.table(FindingFilters(family=str(Family.SUSPECTED_VIOLATION))),
-            self._inspected(),
+        sellers = self.refresh_ranking().table
+        if as_of is None:
+            last = pc.max(sellers["last_time"]).as_py()
+            as_of = EPOCH if last is None else last.date()
+        inspected = self._inspected()
+        # Whole findings are read of those alone who may be chosen: of all there are, they would
+        # take seconds and hundreds of megabytes.
+        subjects: list[str] | None = candidates(
+            sellers,
+            self.findings.for_ranking(),
+            inspected,
             self.policy,
             budget=budget,
-            seed=seed,
-            as_of=as_of or (EPOCH if last is None else last.date()),
+            as_of=as_of,
+        )
+        if subjects is not None and len(subjects) > MOST_SUBJECTS:
+            subjects = None
+        findings = self.findings.table(
+            FindingFilters(family=str(Family.SUSPECTED_VIOLATION)), subjects, FINDING_COLUMNS
+        )
+        return plan(
+            sellers, findings, inspected, self.policy, budget=budget, seed=seed, as_of=as_of
         )
 
     def _inspected(self) -> InspectedRegistry:

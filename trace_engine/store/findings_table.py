@@ -154,10 +154,18 @@ class FindingStore:
         """Return the columns that :func:`trace_engine.ranking.rank` reads, of all findings."""
         return self._columns.table()
 
-    def table(self, filters: FindingFilters, subjects: Sequence[str] | None = None) -> pa.Table:
-        """Return whole findings (schema ``FINDINGS``) by number; of ``subjects`` only, if given."""
-        tables = [to_table(rows) for rows in self._parts(filters, subjects)]
-        return pa.concat_tables(tables) if tables else FINDINGS.empty_table()
+    def table(
+        self,
+        filters: FindingFilters,
+        subjects: Sequence[str] | None = None,
+        columns: Sequence[str] = tuple(FINDINGS.names),
+    ) -> pa.Table:
+        """Return findings (schema ``FINDINGS``) by number; of ``subjects`` only, if given.
+
+        ``columns``: those alone are kept, in their order.
+        """
+        tables = [to_table(rows).select(columns) for rows in self._parts(filters, subjects)]
+        return pa.concat_tables(tables) if tables else FINDINGS.empty_table().select(columns)
 
     def _parts(
         self, filters: FindingFilters, subjects: Sequence[str] | None
