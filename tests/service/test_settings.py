@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from trace_engine.cli.commands.serve import serve
 from trace_engine.service.settings import PREFIX, ServiceSettings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,3 +95,11 @@ def test_operators_page_names_every_setting_with_its_default() -> None:
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             told = float(rows[name].replace(" ", "").replace("`", "") or "nan")
             assert told == field.default, name
+
+
+def test_one_processor_is_left_to_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, threads in ((4, 3), (2, 1), (1, 1)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=there: set(range(n)))
+        assert load().threads == threads
+    told = CliRunner().invoke(serve, ["--lang", "en", "--help"]).output
+    assert "processors - 1, at least 1" in " ".join(told.split())

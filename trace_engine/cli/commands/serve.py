@@ -82,7 +82,8 @@ _PATH = click.Path(path_type=Path)
     "--threads",
     type=click.IntRange(1, 1024),
     about=Text(
-        "引擎线程数（默认：可用处理器数）。", "Threads of the engine (default: processors)."
+        "引擎线程数（默认：可用处理器数减一，至少 1）。",
+        "Threads of the engine (default: processors - 1, at least 1).",
     ),
 )
 @option(
