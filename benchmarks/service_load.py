@@ -70,7 +70,7 @@ class Service:
         environment |= {
             "TRACE_ENGINE_MOST_WAITING_ROWS": str(waiting_rows),
             "TRACE_ENGINE_ACCESS_LOG": "false",
-            "TRACE_ENGINE_HASH_KEY": "benchmark",
+            "TRACE_ENGINE_HASH_KEY": "the key of a benchmark: 32 bytes",
             # Packs of this market are sold within days: half a year of sold ones in memory, as by
             # default, would be more than ten minutes at this speed can show to be flat.
             "TRACE_ENGINE_CLOSE_AFTER_DAYS": str(close_after_days),

@@ -180,7 +180,7 @@ def hash_key(settings: ServiceSettings, *, may_make: bool = True) -> bytes:
     """
     given = settings.hash_key_file
     if given is None and os.environ.get(KEY_VARIABLE):
-        return os.environ[KEY_VARIABLE].encode()
+        return _long_enough(os.environ[KEY_VARIABLE].encode(), KEY_VARIABLE)
     path = Path(given) if given is not None else Path(settings.data) / HASH_KEY
     if given is None and not path.exists():
         if not may_make:
@@ -193,8 +193,13 @@ def hash_key(settings: ServiceSettings, *, may_make: bool = True) -> bytes:
         key = path.read_text("ascii").strip().encode()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read as a key: {error}") from error
+    return _long_enough(key, path)
+
+
+def _long_enough(key: bytes, where: object) -> bytes:
+    """Return ``key``. A short one could be guessed, and with it the numbers behind pseudonyms."""
     if len(key) < KEY_BYTES:
-        raise StoreError(f"{path}: a key of at least {KEY_BYTES} characters is needed")
+        raise StoreError(f"{where}: a key of at least {KEY_BYTES} characters is needed")
     return key
 
 
