@@ -19,6 +19,7 @@ from trace_engine.core.closing import Closing
 from trace_engine.core.eventlog import EventLog
 from trace_engine.core.fold import Exposure
 from trace_engine.core.identity import IdentityTable
+from trace_engine.core.retold import find_retold
 from trace_engine.core.shards import CodeShards
 from trace_engine.core.signals import Custody
 from trace_engine.coverage import Coverage
@@ -106,14 +107,19 @@ class Judge:
     ) -> list[tuple[str, Hits]]:
         """Take a slice of whole days through everything; return (detector id, hits) pairs."""
         watch = self.stopwatch
-        if self.clock_day is not None and first_day <= self.clock_day:
-            self.counts["late"] += int(np.searchsorted(batch.time, (self.clock_day + 1) * DAY))
-            last_day = max(last_day, self.clock_day)
-            first_day = self.clock_day
         begin = int(batch.time[0])
         self.data_begin = begin if self.data_begin is None else min(begin, self.data_begin)
+        late, open_day = 0, first_day
+        if self.clock_day is not None and first_day <= self.clock_day:
+            open_day = self.clock_day + 1
+            late = int(np.searchsorted(batch.time, open_day * DAY))
+            self.counts["late"] += late
+            last_day = max(last_day, self.clock_day)
+            first_day = self.clock_day
         with watch("admit"):
-            batch = self._admit(batch, first_day)
+            if late:
+                batch = self._without_retold(batch, late)
+            batch = self._admit(batch, open_day)
             self.view.refresh()
         seq_base = len(self.log)
         with watch("custody"):
@@ -230,7 +236,20 @@ class Judge:
             log=self.log,
         )
 
+    def _without_retold(self, batch: EventBatch, late: int) -> EventBatch:
+        """Return a slice without those of its ``late`` first rows that the log knows already."""
+        retold = find_retold(self.log, batch, late)
+        if not len(retold.duplicates) and not len(retold.conflicts):
+            return batch
+        self.counts["duplicates"] += len(retold.duplicates)
+        if len(retold.conflicts):
+            self.add_rejects(conflict_rejects(batch, retold.conflicts, self.files))
+        kept = np.ones(len(batch), np.bool_)
+        kept[retold.duplicates] = kept[retold.conflicts] = False
+        return batch.take(np.flatnonzero(kept))
+
     def _admit(self, batch: EventBatch, first_day: int) -> EventBatch:
+        """Return the events of a slice; ``first_day`` is the first that was open."""
         horizon = self.policy.general(first_day).deduplication_days
         admission = self.identity.admit(batch, first_day, horizon, self.vocabulary)
         if admission.kept is None:

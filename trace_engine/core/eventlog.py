@@ -119,6 +119,7 @@ class EventLog:
         # reads while another appends sees a chunk only when it is there.
         self._ends = np.zeros(0, np.int64)
         self._end_list: list[int] = []
+        self._spans: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return self._end_list[-1] if self._end_list else 0
@@ -149,6 +150,23 @@ class EventLog:
         self.chunks.append(chunk)
         self._ends = np.append(self._ends, end)
         self._end_list.append(end)
+
+    def first_of(self, chunk: int) -> int:
+        """Return the number of the first event of a chunk."""
+        return self._end_list[chunk - 1] if chunk else 0
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return the first and the last time (µs) of each chunk, whose events are in order of time.
+
+        A chunk without events has a span without any time. Each is looked at once.
+        """
+        for chunk in self.chunks[len(self._spans) :]:
+            if len(chunk):
+                ends = chunk.columns(["time"], np.array([0, len(chunk) - 1]))["time"]
+                self._spans.append((int(ends[0]), int(ends[1])))
+            else:
+                self._spans.append((0, -1))
+        return self._spans
 
     def _keep(self, columns: dict[str, npt.NDArray[Any]], batch: EventBatch) -> Chunk:
         return MemoryChunk(columns, batch)

@@ -14,6 +14,7 @@ from trace_engine.events.encode import content_key_rows
 
 NEW, SEEN_NOW, SEEN_BEFORE = 0, 1, 2
 _BLOCK = 32
+_LATE = 1 << 24  # days: added to the day of a late key while its slice is looked at
 
 # What two rows must share to be one event: every column but the upload time and derived keys.
 _CONTENT = [name for name in COLUMN_TYPES if name != "record_time"]
@@ -32,10 +33,12 @@ def mark_seen(
 ) -> None:
     """Say of each key (never 0) whether it is new, seen in this slice, or on a day in reach.
 
-    ``slots`` (0 = free) must have room; ``used[0]`` counts those taken.
+    ``first_day`` is the first day that was open; rows before it are late. ``slots`` (0 = free) must
+    have room; ``used[0]`` counts those taken.
     """
     mask = np.uint64(slots.shape[0] - 1)
     touched = np.uint64(0)
+    late = 0
     n = keys.shape[0]
     for block in range(0, n, _BLOCK):
         stop = min(block + _BLOCK, n)
@@ -47,18 +50,29 @@ def mark_seen(
             slot = mix(key) & mask
             while slots[slot] != 0 and slots[slot] != key:
                 slot = (slot + np.uint64(1)) & mask
+            if slots[slot] != 0 and days[slot] >= first_day:
+                seen[i] = SEEN_NOW
+                continue
+            if slots[slot] != 0 and day - days[slot] <= horizon:
+                seen[i] = SEEN_BEFORE
+                continue
             if slots[slot] == 0:
                 slots[slot] = key
-                days[slot] = day
                 used[0] += 1
-                seen[i] = NEW
-            elif days[slot] >= first_day:
-                seen[i] = SEEN_NOW
-            elif day - days[slot] > horizon:
-                days[slot] = day
-                seen[i] = NEW
-            else:
-                seen[i] = SEEN_BEFORE
+            days[slot] = day
+            seen[i] = NEW
+            if day < first_day:
+                days[slot] = day + _LATE  # or it would look as if it had come before
+                late += 1
+    i = 0
+    while late > 0:
+        if seen[i] == NEW and time[i] // DAY < first_day:
+            slot = mix(keys[i]) & mask
+            while slots[slot] != keys[i]:
+                slot = (slot + np.uint64(1)) & mask
+            days[slot] -= _LATE
+            late -= 1
+        i += 1
     used[1] = np.int64(touched & np.uint64(1))
 
 
@@ -151,6 +165,9 @@ class IdentityTable:
         self, batch: EventBatch, first_day: int, horizon: int, vocabulary: Vocabulary
     ) -> Admission:
         """Sort the rows of a slice of whole days into events, duplicates and conflicts.
+
+        ``first_day`` is the first day that was open: rows before it are late, and none of them is
+        an event sent again (``core.retold``).
 
         Of rows with one key and equal content one is the event (that uploaded first); of rows with
         one key and unequal content the one with the smallest (time, content) is; a key used on an
