@@ -15,6 +15,7 @@ import pytest
 from tests.reference.events import table_of
 from tests.store.worlds import findings_after, month, registry, same, tables, tree_of, whole
 from trace_engine.engine import Engine
+
 from trace_engine.store import checkpoint as module
 from trace_engine.store.checkpoint import (
     CheckpointError,
@@ -294,6 +295,42 @@ def test_the_space_of_one_no_longer_needed_is_used_again(tmp_path: Path) -> None
     shutil.rmtree(folder.path / ".spare")  # an operator may do that
     folder.save(engine, 7, {})
     assert folder.numbers() == [6, 7]
+
+
+def test_saves_that_fail_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    engine = service(tmp_path)
+    for number in (1, 2, 3):
+        folder.save(engine, number, {})
+    with monkeypatch.context() as patched:
+
+        def full(path: Path, *_: Any, **__: Any) -> None:
+            path.write_bytes(bytes(1000))
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(module, "write_arrays", full)
+        for number in (4, 5, 6):
+            with pytest.raises(OSError, match="No space left"):
+                folder.save(engine, number, {})
+    left = [path.name for path in folder.path.iterdir() if path.name.endswith(".partial")]
+    assert left == [f".{6:020d}.partial"]
+    folder.save(engine, 7, {})
+    assert folder.numbers() == [3, 7]
+    assert not [path for path in folder.path.iterdir() if path.name.endswith(".partial")]
+
+
+def test_a_copy_that_shares_its_bytes_is_not_written_over(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    engine = service(tmp_path)
+    for number, table in enumerate(tables()[:3], 1):
+        engine.process(table)
+        folder.save(engine, number, {})
+    copy = tmp_path / "copy.bin"
+    os.link(folder.path / ".spare" / "state.bin", copy)
+    before = copy.read_bytes()
+    engine.process(tables()[3])
+    folder.save(engine, 4, {})
+    assert copy.read_bytes() == before
 
 
 def test_a_damaged_one_is_passed_over(

@@ -106,7 +106,8 @@ def save_engine(
     partial.mkdir(parents=True)
     if spare is not None:
         with suppress(FileNotFoundError):
-            (spare / ARRAYS).rename(partial / ARRAYS)
+            if (spare / ARRAYS).stat().st_nlink == 1:  # else somebody's copy shares its bytes
+                (spare / ARRAYS).rename(partial / ARRAYS)
     with engine.guard:  # who reads along may go on while it is written: nothing changes meanwhile
         arrays, plain = collect(engine)
     log = save_log(engine.log, target, partial, sync=sync)

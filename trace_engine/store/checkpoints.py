@@ -105,6 +105,7 @@ class CheckpointFolder:
         left_out = self._left_out
         before = [other for other in self.numbers() if other < number and other not in left_out]
         spare = self.path / _SPARE
+        self._drop_partial()  # what failed saves wrote may be what the disk is full of
         save_engine(
             engine, self.folder(number), reference, values=values, sync=self.sync, spare=spare
         )
@@ -122,3 +123,9 @@ class CheckpointFolder:
         if isinstance(engine.log, FolderLog):
             engine.log.drop_others()
         return Checkpoint(number, self.folder(number), dict(values))
+
+    def _drop_partial(self) -> None:
+        """Remove what saves that were stopped or failed have written so far."""
+        for path in list(self.path.iterdir()):
+            if _LEFT.fullmatch(path.name) and path.name.endswith(".partial"):
+                shutil.rmtree(path)
