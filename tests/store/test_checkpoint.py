@@ -15,7 +15,6 @@ import pytest
 from tests.reference.events import table_of
 from tests.store.worlds import findings_after, month, registry, same, tables, tree_of, whole
 from trace_engine.engine import Engine
-
 from trace_engine.store import checkpoint as module
 from trace_engine.store.checkpoint import (
     CheckpointError,
