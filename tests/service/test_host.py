@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import threading
 import time
@@ -150,6 +151,35 @@ def test_restarts_change_nothing(
     assert stored(host).equals(by_id(expected.findings))
     assert host.status().findings == host.findings.count() == expected.findings.num_rows
     assert host.status().counts["rows"] == events.num_rows
+    host.close()
+
+
+def test_what_is_sent_again_changes_nothing(
+    tmp_path: Path, market: Path, events: pa.Table, expected: Result
+) -> None:
+    """Without ids of batches, days after they were closed, and after a restart too."""
+    dice = random.Random(5)
+    host = open_host(tmp_path, market)
+    sent = resent = 0
+    for number, piece in enumerate(pieces(events, 100)):
+        last = send(host, piece)
+        sent += piece.num_rows
+        if dice.random() < 0.3:
+            begin = dice.randrange(sent)
+            again = events.slice(begin, min(dice.randrange(1, 300), sent - begin))
+            last = send(host, again)
+            resent += again.num_rows
+        if number == events.num_rows // 200:
+            host.close()
+            host = open_host(tmp_path, market)
+    finished(host, last)
+    assert stored(host).equals(by_id(expected.findings))
+    counts = host.status().counts
+    assert resent > 1000
+    assert counts["events"] == expected.counts["events"]
+    assert counts["duplicates"] + counts["rejects"] == resent + (
+        expected.counts["duplicates"] + expected.counts["rejects"]
+    )
     host.close()
 
 
