@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ class App:
     def __init__(self, **given: Any) -> None:
         self.notes: list[Note] = []
         self.broken = False
+        self.changes = 0
         options = {"most_body_bytes": MOST, "most_small_body_bytes": MOST_SMALL} | given
         self.app = create_app(
             FakeHost(), settings(**options), keys=FakeKeys(), audit=self.take, routes=()
@@ -72,6 +74,7 @@ class App:
 
         @app.post("/changed")
         def changed(request: Request, _c: Annotated[Caller, Depends(require(Role.ADMIN))]) -> str:
+            self.changes += 1
             record(request, "thing.change", "thing-1")
             return "changed"
 
@@ -304,9 +307,17 @@ def test_change_is_not_answered_while_it_cannot_be_noted(
     with monkeypatch.context() as patch:
         patch.setattr("trace_engine.service.gate.AUDIT_SECONDS", 0.05)
         told(c.post("/changed"), 503, "unavailable")
+    assert made.changes == 1  # nobody knew yet
+    told(c.post("/changed"), 503, "unavailable")
+    assert made.changes == 1  # nothing is changed any more that cannot be noted
+    assert c.get("/seen").status_code == 200
     assert made.notes == []
     made.broken = False
-    assert c.post("/changed").status_code == 200
+    deadline = time.monotonic() + 30
+    while (answer := c.post("/changed")).status_code == 503 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert answer.status_code == 200
+    made.notes = [note for note in made.notes if note["action"] == "thing.change"]
     assert len(made.notes) == 2  # the first was kept and written in the end
 
 

@@ -50,6 +50,7 @@ class AuditTrail:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.failures = 0  # tries that failed
+        self.failing = False  # the last try did
 
     def start(self) -> None:
         """Start the writer."""
@@ -108,9 +109,11 @@ class AuditTrail:
         while True:
             try:
                 self._add(notes)
+                self.failing = False
                 break
             except Exception:  # a database comes back: notes are kept till then
                 self.failures += 1
+                self.failing = True
                 _logger.exception("the audit log cannot be written", extra={"notes": len(notes)})
                 pause = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
                 tries += 1

@@ -116,6 +116,9 @@ class Gate:
                 return Problem(400, "bad-request", detail="Content-Length is not a number")
             if int(length) > self.most_body(scope):
                 return self.too_large(scope)
+        changes = scope["method"] not in SAFE_METHODS and scope["path"] != EVENTS_PATH
+        if changes and self._trail.failing:  # before anything is changed that cannot be noted
+            return _unaudited()
         return None
 
     async def _is_known(self, scope: Scope, sent: dict[bytes, bytes]) -> bool:
@@ -177,13 +180,7 @@ class Gate:
             if done is not None:
                 await asyncio.wait_for(asyncio.wrap_future(done), AUDIT_SECONDS)
         except (AuditFullError, TimeoutError):
-            raise Problem(
-                503,
-                "unavailable",
-                detail="the audit log cannot be written",
-                detail_zh="审计日志无法写入",
-                retry_after=10,
-            ) from None
+            raise _unaudited() from None
 
     def _note(self, scope: Scope, passage: _Passage) -> None:
         """Count and log a request that is over."""
@@ -206,6 +203,16 @@ class Gate:
                     "address": address_of(HTTPConnection(scope)),
                 },
             )
+
+
+def _unaudited() -> Problem:
+    return Problem(
+        503,
+        "unavailable",
+        detail="the audit log cannot be written",
+        detail_zh="审计日志无法写入",
+        retry_after=10,
+    )
 
 
 class _Passage:
