@@ -85,6 +85,7 @@ class Judge:
         self.coverage = Coverage(self.detectors)
         self.counts = {"rows": 0, "events": 0, "duplicates": 0, "rejects": 0, "late": 0}
         self.rejects: list[pa.Table] = []
+        self.retold_ids: set[str | None] | None = None  # noted for who sets a set, and empties it
         self.files: list[str] = []  # names behind EventBatch.origin
         self.data_begin: int | None = None
         self.clock_day: int | None = None  # last day judged
@@ -242,6 +243,8 @@ class Judge:
         if not len(retold.duplicates) and not len(retold.conflicts):
             return batch
         self.counts["duplicates"] += len(retold.duplicates)
+        if self.retold_ids is not None:
+            self.retold_ids.update(batch.text("event_id", retold.duplicates))
         if len(retold.conflicts):
             self.add_rejects(conflict_rejects(batch, retold.conflicts, self.files))
         kept = np.ones(len(batch), np.bool_)

@@ -59,6 +59,8 @@ class Shard:
         if engine.keep_hits or engine.hits_at_once or engine.lateness_days is not None:
             raise ValueError("a shard's engine keeps no hits and closes no day by itself")
         self.engine = engine
+        self._retold: set[str | None] = set()
+        engine.retold_ids = self._retold
         self.lateness_days = lateness_days
         self.future_days = future_days
         self.latest_day: int | None = None
@@ -108,6 +110,8 @@ class Shard:
         findings = engine.advance(before)
         engine.built_findings.clear()
         late = [False] * findings.num_rows
+        late_ids -= self._retold  # they were there in time
+        self._retold.clear()
         if late_ids:
             late = [not late_ids.isdisjoint(ids) for ids in findings["event_ids"].to_pylist()]
         through = engine.clock_day if engine.clock_day is not None else before - 1
