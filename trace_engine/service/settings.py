@@ -99,7 +99,7 @@ class ServiceSettings(BaseSettings):
 
     # Limits of one caller and one request.
     rate_per_key: str = Field("1000/second", description="requests of one key")
-    rate_per_address: str = Field("100/second", description="requests of one address without key")
+    rate_per_address: str = Field("100/second", description="of one address without a valid key")
     rate_of_refusals: str = Field("20/minute", description="wrong keys of one address")
     most_body_bytes: int = Field(64 * MIB, ge=1024, description="of POST /v1/events, as sent")
     most_small_body_bytes: int = Field(MIB, ge=1024, description="of every other body")
