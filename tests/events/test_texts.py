@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,44 @@ def test_many_texts_grow_the_table() -> None:
         table.payload(text_column(pa.array(values[: start + 700])), -1)
     assert table.payload(text_column(pa.array(values)), -1).tolist() == list(range(5000))
     assert len(asked) == 5000
+
+
+@given(lengths=st.lists(st.integers(0, 3000), min_size=1, max_size=60), known=st.integers(0, 60))
+def test_room_is_made_in_the_middle_of_a_column(lengths: list[int], known: int) -> None:
+    table, asked = counting()
+    values = [f"{i % 7}" * length for i, length in enumerate(lengths)]
+    table.payload(text_column(pa.array(values[:known], pa.string())), -1)
+    payload = table.payload(text_column(pa.array(values, pa.string())), -1).tolist()
+    assert payload == [asked.index(text) if text else -1 for text in values]
+    assert len(asked) == len(set(asked)) == len(table)
+
+
+def test_texts_that_could_not_be_resolved_are_asked_for_again() -> None:
+    refused = ["bad"]
+
+    def resolve(new: Sequence[str]) -> np.ndarray:
+        if refused[0] in new:
+            raise ValueError(refused[0])
+        return np.array([len(text) for text in new], np.int64)
+
+    table = TextTable(resolve)
+    column = text_column(pa.array(["good", "bad", "fine", "good"]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="bad"):
+            table.payload(column, -1)
+    refused[0] = "nothing"
+    assert table.payload(column, -1).tolist() == [4, 3, 4, 4]
+
+
+def test_indices_of_a_dictionary_of_any_width() -> None:
+    widths = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
+    widths += (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+    for width in widths:
+        indices = pa.array([9, 1, None, 0, 2, 2], width).slice(1)
+        column = text_column(pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b", "c"])))
+        assert column.indices is not None
+        assert column.indices.dtype == np.int32
+        assert column.indices.tolist() == [1, -1, 0, 2, 2]
 
 
 def test_a_full_table_starts_anew(monkeypatch: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,21 @@ _INTERNED = {
 
 
 class Assembly:
-    """Reads the columns of one batch. ``problems`` says which rows must not be taken."""
+    """Reads the columns of one batch. ``problems`` says which rows must not be taken.
+
+    ``texts``: columns that are read already and hold no numbers of persons (``RawBatch.texts``).
+    """
 
     def __init__(
-        self, columns: dict[str, pa.Array], rows: int, tables: Tables, pseudonyms: Pseudonyms
+        self,
+        columns: dict[str, pa.Array],
+        rows: int,
+        tables: Tables,
+        pseudonyms: Pseudonyms,
+        texts: Mapping[str, TextColumn],
     ) -> None:
         self.columns = columns
+        self.texts = texts
         self.rows = rows
         self.tables = tables
         self.pseudonyms = pseudonyms
@@ -110,6 +120,9 @@ class Assembly:
         return None if array is None else as_text(array, name)
 
     def _column(self, name: str) -> TextColumn | None:
+        column = self.texts.get(name)
+        if column is not None:
+            return column
         array = self._text(name)
         return None if array is None else text_column(array)
 
@@ -144,14 +157,12 @@ class Assembly:
         return time
 
     def _codes(self, kind: npt.NDArray[np.int8]) -> None:
-        array = self._text("code")
-        if array is None:
-            array = pa.nulls(self.rows, pa.string())
+        column = self._column("code")
+        if column is None:
+            column = text_column(pa.nulls(self.rows, pa.string()))
         out = self.out
         key = out["code"]
-        code = self.tables.codes.read(
-            text_column(array), key, out["code_problem"], out["code_drug"]
-        )
+        code = self.tables.codes.read(column, key, out["code_problem"], out["code_drug"])
         if code.key is not key:
             key[:], out["code_problem"][:], out["code_drug"][:] = code.key, code.problem, code.drug
         self.problems.mark(code.lost, "code", "lost_digits", "all digits of the code, as text")
@@ -263,9 +274,8 @@ class Assembly:
         for name, table in _INTERNED.items():
             array = self._text(name) if name in self.columns else None
             if array is not None and array.null_count < self.rows:
-                if name in PERSONAL_COLUMNS:  # before hashing: a pseudonym is the same content
-                    array = self._without_persons(array)
-                column = text_column(array)
+                # Before hashing: a pseudonym is the same content.
+                _, column = self._without_persons(array, name)
                 numbers, hashes = getattr(self.tables, table).payload_and_hash(
                     column, MISSING, np.int32
                 )
@@ -339,9 +349,7 @@ class Assembly:
         array = self._text(name)
         if array is None or array.null_count == self.rows:
             return np.zeros(self.rows, np.uint64)
-        if name in PERSONAL_COLUMNS:
-            array = self._without_persons(array)
-        return _hash_column(text_column(array))[0]
+        return _hash_column(self._without_persons(array, name)[1])[0]
 
     def _hashed(self, name: str, field: str) -> pa.Array:
         """Return a column as plain Arrow strings; its 64-bit hashes are written."""
@@ -349,9 +357,7 @@ class Assembly:
         if array is None or array.null_count == self.rows:
             self.out[field][:] = 0
             return pa.nulls(self.rows, pa.string())
-        if name == "buyer_id":
-            array = self._without_persons(array)
-        column = text_column(array)
+        array, column = self._without_persons(array, name)
         _, blanks = _hash_column(column, self.out[field])
         if array.type != pa.string():
             array = array.cast(pa.string())
@@ -369,13 +375,18 @@ class Assembly:
             return pc.if_else(pa.array(unreadable), pa.scalar(None, pa.string()), array)
         return array
 
-    def _without_persons(self, array: pa.Array) -> pa.Array:
-        """Replace values that look like numbers of persons by pseudonyms, each value once."""
+    def _without_persons(self, array: pa.Array, name: str) -> tuple[pa.Array, TextColumn]:
+        """Return a column and how kernels read it, numbers of persons replaced by pseudonyms."""
+        known = self.texts.get(name)
+        if known is not None:
+            return array, known
         column = text_column(array)
+        if name not in PERSONAL_COLUMNS:
+            return array, column
         marked = np.empty(column.values, np.bool_)
         if not maybe_personal(column.offsets, column.data, column.valid, marked):
-            return array
-        if column.indices is None:
+            return array, column
+        if column.indices is None:  # each value once
             array = array.dictionary_encode()
             column = text_column(array)
             marked = np.empty(column.values, np.bool_)
@@ -384,7 +395,8 @@ class Assembly:
         for i in np.flatnonzero(marked).tolist():
             if looks_personal(texts[i]):
                 texts[i] = self.pseudonyms.of(texts[i])
-        return pa.DictionaryArray.from_arrays(array.indices, pa.array(texts, pa.string()))
+        array = pa.DictionaryArray.from_arrays(array.indices, pa.array(texts, pa.string()))
+        return array, text_column(array)
 
 
 def _hash_column(column: TextColumn, out: UInt64 | None = None) -> tuple[UInt64, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,15 +117,22 @@ def new_columns(rows: int) -> dict[str, npt.NDArray[Any]]:
     numpy asks the system for large pages where a piece is large enough (4 MiB). Memory that comes
     in pages of 4 KiB costs more to get than its columns to fill.
     """
-    sizes = {name: np.dtype(dtype).itemsize * rows for name, dtype in COLUMN_TYPES.items()}
-    room = {name: -(-size // _ALIGNED) * _ALIGNED for name, size in sizes.items()}
-    piece = np.empty(sum(room.values()), np.uint8)
-    columns: dict[str, npt.NDArray[Any]] = {}
-    start = 0
-    for name, dtype in COLUMN_TYPES.items():
-        columns[name] = piece[start : start + sizes[name]].view(dtype)
-        start += room[name]
-    return columns
+    starts, size = _layout(rows)
+    piece = np.empty(size, np.uint8)
+    return {
+        name: np.ndarray(rows, dtype, piece, start)
+        for (name, dtype), start in zip(COLUMN_TYPES.items(), starts, strict=True)
+    }
+
+
+@lru_cache(maxsize=64)
+def _layout(rows: int) -> tuple[tuple[int, ...], int]:
+    """Return where each column begins in the memory that all of them share, and its size."""
+    starts, size = [], 0
+    for dtype in COLUMN_TYPES.values():
+        starts.append(size)
+        size += -(-np.dtype(dtype).itemsize * rows // _ALIGNED) * _ALIGNED
+    return tuple(starts), size
 
 
 _NEW = -2  # what a text without an id answers while ids are given

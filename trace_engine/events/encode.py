@@ -106,7 +106,7 @@ class Encoder:
             if not pa.types.is_null(column.type)
         }
         tables = self._tables()
-        assembly = Assembly(columns, rows, tables, self.pseudonyms)
+        assembly = Assembly(columns, rows, tables, self.pseudonyms, raw.texts)
         events = assembly.run()
         events.origin = raw.row_numbers()
         rejected = np.flatnonzero(assembly.problems.of_row)

@@ -82,20 +82,26 @@ def maybe_identity(
     return count
 
 
-def masked(batch: pa.RecordBatch, pseudonyms: Pseudonyms) -> pa.RecordBatch:
+def masked(
+    batch: pa.RecordBatch, pseudonyms: Pseudonyms, texts: dict[str, TextColumn] | None = None
+) -> pa.RecordBatch:
     """Return ``batch`` (canonical names, any types) without numbers of persons.
 
     Texts come out as plain strings, large strings or dictionaries of these, and no byte that no
-    row shows is left behind them. Raises ``InputError`` for a column of a type that cannot be right.
+    row shows is left behind them; ``texts`` takes those columns as kernels read them, by name.
+    Raises ``InputError`` for a column of a type that cannot be right.
     """
+    texts = {} if texts is None else texts
     arrays = [
-        _masked_column(name, array, pseudonyms)
+        _masked_column(name, array, pseudonyms, texts)
         for name, array in zip(batch.schema.names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
-def _masked_column(name: str, array: pa.Array, pseudonyms: Pseudonyms) -> pa.Array:
+def _masked_column(
+    name: str, array: pa.Array, pseudonyms: Pseudonyms, texts: dict[str, TextColumn]
+) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     kind = array.type
@@ -110,42 +116,46 @@ def _masked_column(name: str, array: pa.Array, pseudonyms: Pseudonyms) -> pa.Arr
         return array
     if pa.types.is_null(array.type):
         return array
-    return _masked_text(_plain_text(array, name), name, pseudonyms)
+    array, column = _plain_text(array, name)
+    without = _masked_text(array, column, name, pseudonyms)
+    texts[name] = column if without is array else text_column(without)
+    return without
 
 
-def _plain_text(array: pa.Array, name: str) -> pa.Array:
+def _plain_text(array: pa.Array, name: str) -> tuple[pa.Array, TextColumn]:
     """Return a text column without views, nested dictionaries and bytes that no row shows."""
     if pa.types.is_dictionary(array.type):
         if pa.types.is_dictionary(array.type.value_type):
             raise wrong_type(name, array.type, "text")
-        values = _plain_text(array.dictionary, name)
+        values, _ = _plain_text(array.dictionary, name)
         if len(values) > len(array):  # a dictionary meant for other rows
-            return pa.DictionaryArray.from_arrays(array.indices, values).cast(values.type)
-        if values is array.dictionary:
-            return array
-        return pa.DictionaryArray.from_arrays(array.indices, values)
+            array = pa.DictionaryArray.from_arrays(array.indices, values).cast(values.type)
+        elif values is not array.dictionary:
+            array = pa.DictionaryArray.from_arrays(array.indices, values)
+        return array, text_column(array)
     if pa.types.is_string_view(array.type):
-        return array.cast(pa.large_string())
-    return array if _is_tight(array) else array.take(pa.array(np.arange(len(array))))
-
-
-def _is_tight(array: pa.Array) -> bool:
-    """Return whether the bytes behind a text array are those of its rows that are not null."""
-    _, offsets_buffer, data = array.buffers()
-    if data is None or offsets_buffer is None or array.offset:
-        return data is None or data.size == 0
-    dtype = np.int64 if pa.types.is_large_string(array.type) else np.int32
-    offsets = np.frombuffer(offsets_buffer, dtype, len(array) + 1)
-    if offsets[0] != 0 or data.size != offsets[-1]:
-        return False
-    if array.null_count == 0:
-        return True
-    shown = pc.sum(pc.binary_length(array)).as_py()
-    return int(offsets[-1]) == (shown or 0)
-
-
-def _masked_text(array: pa.Array, name: str, pseudonyms: Pseudonyms) -> pa.Array:
+        array = array.cast(pa.large_string())
     column = text_column(array)
+    if not _is_tight(column):
+        array = array.take(pa.array(np.arange(len(array))))
+        column = text_column(array)
+    return array, column
+
+
+def _is_tight(column: TextColumn) -> bool:
+    """Return whether the bytes behind texts are those of the rows that are not null."""
+    offsets, size = column.offsets, len(column.data)
+    if size == 0 or int(offsets[-1]) - int(offsets[0]) != size:
+        return size == 0
+    if not len(column.valid):
+        return True
+    return int(np.diff(offsets)[column.valid].sum()) == size
+
+
+def _masked_text(
+    array: pa.Array, column: TextColumn, name: str, pseudonyms: Pseudonyms
+) -> pa.Array:
+    """Return ``array`` (``column`` to kernels) without numbers of persons; itself if it has none."""
     marked = np.empty(column.values, np.bool_)
     if name in PERSONAL_COLUMNS:
         found = maybe_personal(column.offsets, column.data, column.valid, marked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from trace_engine.events.findings import REJECTS
 from trace_engine.events.privacy import Pseudonyms
+from trace_engine.events.texts import TextColumn
 
 RAW_LIMIT = 2000  # characters of a row kept in rejects
 _PACKED_ROWS = 16_384  # rejects held as Python objects, several times as big as in Arrow
@@ -34,12 +35,15 @@ class RawBatch:
 
     ``first_row`` is the 1-based number of the first row in its file. ``rows`` (shape ``(n,)``)
     gives the number of each row where they do not follow each other, as after a malformed line.
+    ``texts`` holds columns of ``batch`` as kernels read them, by name, where that was needed before
+    and they are known to hold no numbers of persons (see ``events.masking``).
     """
 
     batch: pa.RecordBatch
     path: str
     first_row: int = 1
     rows: npt.NDArray[np.int64] | None = None
+    texts: Mapping[str, TextColumn] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,16 @@ _DICTIONARY, _WIDE, _VIEW = (
     pa.lib.Type_STRING_VIEW,
 )
 _TEXTS = frozenset({pa.lib.Type_STRING, _WIDE, _VIEW})
+_INDICES: dict[int, type[np.generic]] = {
+    pa.lib.Type_INT8: np.int8,
+    pa.lib.Type_INT16: np.int16,
+    pa.lib.Type_INT32: np.int32,
+    pa.lib.Type_INT64: np.int64,
+    pa.lib.Type_UINT8: np.uint8,
+    pa.lib.Type_UINT16: np.uint16,
+    pa.lib.Type_UINT32: np.uint32,
+    pa.lib.Type_UINT64: np.uint64,
+}
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -110,13 +121,14 @@ def text_column(array: pa.Array) -> TextColumn:
         column = text_column(array.dictionary)
         indices = array.indices
         valid = validity(indices)
-        if indices.type != pa.int32():
-            indices = indices.cast(pa.int32())
         buffer = indices.buffers()[1]
         if buffer is None:
             column.indices = np.full(len(indices), -1, np.int32)
             return column
-        numbers = _writable(buffer, np.int32)[indices.offset : indices.offset + len(indices)]
+        kind = _INDICES[indices.type.id]
+        numbers = _writable(buffer, kind)[indices.offset : indices.offset + len(indices)]
+        if kind is not np.int32:
+            numbers = numbers.astype(np.int32)
         column.indices = np.where(valid, numbers, np.int32(-1)) if len(valid) else numbers
         return column
     if number == _VIEW:
@@ -140,22 +152,23 @@ def _find_texts(
     offsets: Int64,
     data: npt.NDArray[np.uint8],
     valid: Bool,
+    first: int,
+    count: int,
     slots: Int32,
     hashes: npt.NDArray[np.uint64],
     starts: Int64,
     arena: npt.NDArray[np.uint8],
     out: Int32,
-    row_hashes: npt.NDArray[np.uint64],
-) -> int:
-    """Look texts up without their outer blanks: their number, -1 for null or blank, -2 unknown.
+) -> tuple[int, int]:
+    """Set the numbers of texts from row ``first`` on, without outer blanks; -1 for null or blank.
 
-    ``slots`` is open addressing by hash (-1 empty); text ``k`` is ``arena[starts[k]:starts[k+1]]``.
-    Returns how many are unknown; ``row_hashes`` is set for these.
+    ``slots`` is open addressing by hash (-1 empty); text ``k`` of the ``count`` known ones is
+    ``arena[starts[k]:starts[k+1]]``. What is not known is entered. Returns the row at which there
+    was no room to enter it (or the number of rows), and how many texts are known now.
     """
-    unknown = 0
     mask = np.uint64(len(slots) - 1)
     before = -1  # row whose text equals that of the row before
-    for row in range(len(offsets) - 1):
+    for row in range(first, len(offsets) - 1):
         out[row] = -1
         if len(valid) > 0 and not valid[row]:
             continue
@@ -178,13 +191,10 @@ def _find_texts(
                     break
             if same:
                 out[row] = out[before]
-                if out[row] == -2:
-                    unknown += 1
-                    row_hashes[row] = row_hashes[before]
                 continue
         h = hash_bytes(data, np.uint64(start), np.uint64(end))
         slot = h & mask
-        found = np.int32(-2)
+        found = np.int32(-1)
         while slots[slot] >= 0:
             number = int(slots[slot])
             if hashes[number] == h and starts[number + 1] - starts[number] == length:
@@ -198,29 +208,28 @@ def _find_texts(
                     found = np.int32(number)
                     break
             slot = (slot + np.uint64(1)) & mask
+        if found < 0:
+            at = starts[count]
+            if count == len(hashes) or 2 * (count + 1) > len(slots) or at + length > len(arena):
+                return row, count
+            for k in range(length):
+                arena[at + k] = data[start + k]
+            starts[count + 1] = at + length
+            hashes[count] = h
+            found = np.int32(count)
+            slots[slot] = found
+            count += 1
         out[row] = found
         before = row
-        if found == -2:
-            unknown += 1
-            row_hashes[row] = h
-    return unknown
+    return len(offsets) - 1, count
 
 
 @kernel
-def _insert_texts(
-    slots: Int32,
-    hashes: npt.NDArray[np.uint64],
-    starts: Int64,
-    arena: npt.NDArray[np.uint8],
-    first: int,
-    count: int,
-) -> None:
-    """Enter texts ``first`` to ``count``, already in the arena, into ``slots``; fills ``hashes``."""
+def _enter_slots(slots: Int32, hashes: npt.NDArray[np.uint64], count: int) -> None:
+    """Fill ``slots``, all of them empty, with the first ``count`` texts by their hashes."""
     mask = np.uint64(len(slots) - 1)
-    for number in range(first, count):
-        h = hash_bytes(arena, np.uint64(starts[number]), np.uint64(starts[number + 1]))
-        hashes[number] = h
-        slot = h & mask
+    for number in range(count):
+        slot = hashes[number] & mask
         while slots[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
         slots[slot] = np.int32(number)
@@ -304,51 +313,48 @@ class TextTable:
 
     def _look_up(self, column: TextColumn) -> Int32:
         out = np.empty(column.values, np.int32)
-        hashes = np.empty(column.values, np.uint64)
-        if not self._find(column, out, hashes):
-            return out
         if self._count > MAXIMUM_TEXTS:
             self._clear()
-        # One round, but for two new texts with one hash: the second is left for another.
-        while self._find(column, out, hashes):
-            unknown = np.flatnonzero(out == -2)
-            _, first = np.unique(hashes[unknown], return_index=True)
-            rows = unknown[np.sort(first)]
-            bounds = zip(
-                column.offsets[rows].tolist(), column.offsets[rows + 1].tolist(), strict=True
-            )
-            data = column.data.data
-            self._add([data[a:b].tobytes().strip(_BLANK) for a, b in bounds])
+        known, row = self._count, 0
+        try:
+            while True:
+                with np.errstate(
+                    over="ignore"
+                ):  # hashes wrap around; only felt without compilation
+                    row, self._count = _find_texts(
+                        column.offsets, column.data, column.valid, row, self._count, self._slots,
+                        self._hashes, self._starts, self._arena, out,
+                    )  # fmt: skip
+                if row == column.values:
+                    break
+                self._grow(int(column.offsets[row + 1] - column.offsets[row]))
+            if self._count > known:
+                self._payload[known : self._count] = self._resolve(self._texts(known))
+        except BaseException:
+            self._clear()  # texts without a payload must not be found
+            raise
         return out
 
-    def _find(self, column: TextColumn, out: Int32, hashes: npt.NDArray[np.uint64]) -> int:
-        with np.errstate(over="ignore"):  # hashes wrap around; only felt without compilation
-            return _find_texts(
-                column.offsets, column.data, column.valid, self._slots, self._hashes,
-                self._starts, self._arena, out, hashes,
-            )  # fmt: skip
-
-    def _add(self, texts: list[bytes]) -> None:
-        payload = self._resolve([text.decode(errors="backslashreplace") for text in texts])
-        first, count = self._count, self._count + len(texts)
-        joined = b"".join(texts)
-        used = int(self._starts[first])
-        if count > len(self._payload):
-            size = 1 << count.bit_length()
+    def _grow(self, length: int) -> None:
+        """Make room for another text of up to ``length`` bytes, and for as many as there are."""
+        count, used = self._count, int(self._starts[self._count])
+        if count == len(self._payload):
+            size = 2 * count
             self._payload = _grown(self._payload, size)
             self._hashes = _grown(self._hashes, size)
             self._starts = _grown(self._starts, size + 1)
-        if used + len(joined) > len(self._arena):
-            self._arena = _grown(self._arena, 1 << (used + len(joined)).bit_length())
-        self._arena[used : used + len(joined)] = np.frombuffer(joined, np.uint8)
-        self._starts[first + 1 : count + 1] = used + np.cumsum([len(text) for text in texts])
-        self._payload[first:count] = payload
-        if 2 * count > len(self._slots):
-            self._slots = np.full(4 << count.bit_length(), -1, np.int32)
-            first = 0
-        with np.errstate(over="ignore"):
-            _insert_texts(self._slots, self._hashes, self._starts, self._arena, first, count)
-        self._count = count
+        if used + length > len(self._arena):
+            self._arena = _grown(self._arena, 1 << (used + length).bit_length())
+        if 2 * (count + 1) > len(self._slots):
+            self._slots = np.full(4 * len(self._slots), -1, np.int32)
+            _enter_slots(self._slots, self._hashes, count)
+
+    def _texts(self, first: int) -> list[str]:
+        """Return the texts from number ``first`` on; bytes that are no UTF-8 appear as escapes."""
+        bounds = self._starts[first : self._count + 1]
+        data = self._arena[bounds[0] : bounds[-1]].tobytes()
+        ends = (bounds - bounds[0]).tolist()
+        return [data[start:end].decode(errors="backslashreplace") for start, end in pairwise(ends)]
 
 
 def _same_texts(first: TextColumn, second: TextColumn) -> bool:
@@ -362,9 +368,6 @@ def _same_texts(first: TextColumn, second: TextColumn) -> bool:
             second.data[second.offsets[0] : second.offsets[-1]],
         )
     )
-
-
-_BLANK = bytes(range(33))
 
 
 def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:

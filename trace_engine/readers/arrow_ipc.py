@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trace_engine.events.raw import InputError
 from trace_engine.events.schema import match_headers
-from trace_engine.events.texts import validity
+from trace_engine.events.texts import is_text, text_column, validity
 
 FILE_MAGIC = b"ARROW1\0\0"
 _END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -101,6 +100,14 @@ def _read(data: pa.Buffer, path: str, limits: Shape) -> Columns:
     return Columns(batch, match.ignored)
 
 
+# Types of which a row is what its buffers hold for it: neither nested nor standing for more.
+_FLAT = frozenset(
+    {
+        pa.lib.Type_STRING, pa.lib.Type_LARGE_STRING, pa.lib.Type_TIMESTAMP, pa.lib.Type_DOUBLE,
+        pa.lib.Type_INT32, pa.lib.Type_INT64, pa.lib.Type_BOOL,
+    }
+)  # fmt: skip
+
 # Bytes of what the second buffer of a type of texts holds for each of them.
 _OFFSETS = {
     pa.lib.Type_STRING: 4,
@@ -113,32 +120,47 @@ _OFFSETS = {
 
 
 def _checked(batch: pa.RecordBatch, path: str, limits: Shape) -> pa.RecordBatch:
-    texts = 0
     try:
         columns = batch.columns
     except KeyError as error:  # intervals of SQL, which pyarrow has no class for
         raise InputError(
             f"{path}: a column has a type that is not known", f"{path}：有列的类型未知"
         ) from error
-    for name, array in zip(batch.schema.names, columns, strict=True):
-        try:
-            array.validate(full=True)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: column {name} is damaged: {error}") from error
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        _name_damaged(batch, path)
+        raise
+    texts = 0
+    for place, array in enumerate(columns):
         if not _is_even(array):
+            name = batch.schema.names[place]
             raise InputError(
                 f"{path}: column {name} is damaged: a buffer ends within a value",
                 f"{path}：列 {name} 已损坏：缓冲区在值的中间结束",
             )
-        if pa.types.is_nested(array.type):
+        kind = array.type
+        if kind.id in _FLAT:
+            continue
+        if pa.types.is_nested(kind):
+            name = batch.schema.names[place]
             raise InputError(
-                f"{path}: column {name} has type {array.type}; expected single values",
-                f"{path}：列 {name} 的类型为 {array.type}，应为单个值",
+                f"{path}: column {name} has type {kind}; expected single values",
+                f"{path}：列 {name} 的类型为 {kind}，应为单个值",
             )
         texts += _text_bytes(array)
         if texts > limits.most_bytes:
             raise _too_many_bytes(path, limits)
     return batch
+
+
+def _name_damaged(batch: pa.RecordBatch, path: str) -> None:
+    """Raise ``InputError`` for the first column that is not valid."""
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{path}: column {name} is damaged: {error}") from error
 
 
 def _is_even(array: pa.Array) -> bool:
@@ -172,7 +194,7 @@ def _text_bytes(array: pa.Array) -> int:
 
 
 def _is_plain_text(kind: pa.DataType) -> bool:
-    return bool(kind in (pa.string(), pa.large_string(), pa.string_view()))
+    return is_text(kind) and not pa.types.is_dictionary(kind)
 
 
 def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
@@ -185,10 +207,9 @@ def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
         lengths = first[array.offset : array.offset + len(array)].astype(np.int64)
         valid = validity(array)
         return np.where(valid, lengths, 0) if len(valid) else lengths
-    found: npt.NDArray[np.int64] = (
-        pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    )
-    return found
+    column = text_column(array)
+    found = np.diff(column.offsets)
+    return np.where(column.valid, found, 0) if len(column.valid) else found
 
 
 def _too_many_bytes(path: str, limits: Shape) -> TooLarge:

@@ -20,6 +20,7 @@ from trace_engine.events.encode import Encoded, Encoder
 from trace_engine.events.findings import REJECTS
 from trace_engine.events.masking import masked
 from trace_engine.events.raw import RawBatch
+from trace_engine.events.texts import TextColumn
 
 VERSION = b"1"
 ROW = "#row"  # 1-based number of each row in its delivery, where they do not simply follow
@@ -53,7 +54,9 @@ def admit(raw: RawBatch, rejects: pa.Table, encoder: Encoder) -> tuple[Encoded, 
     nothing of what comes back refers to the memory of ``raw``. Raises ``InputError`` where a column
     is missing or of a type that can never be right.
     """
-    raw = RawBatch(masked(raw.batch, encoder.pseudonyms), raw.path, raw.first_row, raw.rows)
+    texts: dict[str, TextColumn] = {}
+    batch = masked(raw.batch, encoder.pseudonyms, texts)
+    raw = RawBatch(batch, raw.path, raw.first_row, raw.rows, texts)
     encoded = encoder.encode(raw)
     events = encoded.batch
     accepted = raw.batch
@@ -141,7 +144,9 @@ def _write(
     if len(encoded.batch):
         meta[_LAST_DAY] = b"%d" % (int(encoded.batch.time.max()) // DAY)
     batch = batch.replace_schema_metadata(meta)
-    options = _PACKED if batch.nbytes >= _LARGE_EVENTS else _AS_IS
+    # nbytes walks through the columns, which takes as long as writing a small batch.
+    large = batch.get_total_buffer_size() >= _LARGE_EVENTS
+    options = _PACKED if large else _AS_IS
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
