@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from trace_engine.service.problems import MOST_ERRORS, Problem
+from trace_engine.service.routes._lean import lean
 
 API = "/v1/"
 # What a name can look like; anything else is not repeated: it may be the number of a person.
@@ -38,13 +39,23 @@ class StrictRoute(APIRoute):
         if not self.path.startswith(API):
             return answer
         known = dict(sorted(parameters_of(self.dependant)))
-        gates = [gate.call for gate in self.dependant.dependencies if gate.call is not None]
+        gates = [
+            (gate.name, gate.call) for gate in self.dependant.dependencies if gate.call is not None
+        ]
+        direct = lean(self.dependant)
 
         async def checked(request: Request) -> Response:
-            for gate in gates:
-                await gate(request)
+            solved: dict[str, Any] = {}
+            for name, gate in gates:
+                caller = await gate(request)
+                if name is not None:
+                    solved[name] = caller
             if request.scope["query_string"]:
                 _check(request, known)
+            if direct is not None:
+                arguments = direct.arguments(request, solved)
+                if arguments is not None:
+                    return await direct.answer(arguments)
             return await answer(request)
 
         return checked
