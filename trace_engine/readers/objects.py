@@ -251,6 +251,8 @@ class Objects:
 
     def _joined(self, name: str) -> pa.Array:
         chunks = [(n, arrays.get(name)) for n, arrays in self._chunks] or [(0, None)]
+        if len(chunks) == 1 and isinstance(chunks[0][1], pa.Array):
+            return chunks[0][1]
         if all(found is None or isinstance(found, pa.Array) for _, found in chunks):
             return pa.concat_arrays(
                 [pa.nulls(n, pa.string()) if found is None else found for n, found in chunks]
@@ -411,8 +413,10 @@ def _loose(name: str, values: list[Any]) -> pa.Array:
         return pa.array(values, pa.string())
     alike = (name in _NUMBERS and kinds <= {int, float}) or (name in _TRUTH and kinds == {bool})
     if alike:
+        # Left to find the type itself, pyarrow looks on disk for dateutil, at each call.
+        kind = pa.bool_() if bool in kinds else pa.float64() if float in kinds else pa.int64()
         try:
-            found = pa.array(values)
+            found = pa.array(values, kind)
         except (pa.ArrowInvalid, OverflowError):  # numbers that no column of numbers holds
             found = None
         if found is not None and _is_moderate(found):
