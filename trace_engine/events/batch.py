@@ -314,7 +314,7 @@ class EventBatch:
         columns = new_columns(len(index))
         for name, column in columns.items():
             # Without a check of each index ("raise") numpy writes to ``out`` directly.
-            np.take(getattr(self, name), index, out=column, mode="wrap")
+            getattr(self, name).take(index, None, column, "wrap")
         rows = index if self.string_rows is None else self.string_rows[index]
         origin = None if self.origin is None else self.origin[index]
         optional = {name: column[index] for name, column in self.optional.items()}

@@ -113,6 +113,8 @@ class FindingStore:
         with self._database.read() as connection:
             numbers = numbers_of_page(connection, filters, after, limit + 1, newest=newest)
             page = numbers[:limit]
+            if not page:
+                return [], None
             rows = connection.execute(_SELECT.where(FINDING.c.number.in_(page))).all()
         rows = sorted(rows, key=lambda row: row.number, reverse=newest)
         return [_public(row) for row in rows], page[-1] if len(numbers) > limit else None
