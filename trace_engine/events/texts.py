@@ -318,9 +318,7 @@ class TextTable:
         known, row = self._count, 0
         try:
             while True:
-                with np.errstate(
-                    over="ignore"
-                ):  # hashes wrap around; only felt without compilation
+                with np.errstate(over="ignore"):  # hashes wrap around, felt only if not compiled
                     row, self._count = _find_texts(
                         column.offsets, column.data, column.valid, row, self._count, self._slots,
                         self._hashes, self._starts, self._arena, out,
