@@ -212,8 +212,8 @@ class Objects:
         self._ignore(key for key in keys if canonical(key) is None)
         known = [key for key in keys if canonical(key) is not None]
         self._keep({key: [r.get(key) for r in records] for key in known}, rows[kept])
-        before = frozenset() if self._decoder is None else self._decoder.keys
-        if not before.issuperset(keys):
+        before = [] if self._decoder is None else sorted(self._decoder.keys)
+        if not set(before).issuperset(keys):
             self._decoder = self._decoders.learn(list(dict.fromkeys([*before, *keys])))
 
     def _ignore(self, keys: Iterator[str] | Sequence[str]) -> None:
