@@ -111,6 +111,7 @@ class EngineHost(Questions):
         self._threads: list[threading.Thread] = []
         self._checkpoint_at: float | None = stores.checkpoint_time
         self._checkpoint_seconds: float | None = None
+        self.after_save: Callable[[], None] | None = None  # called in the loop's thread
         self.tally = FindingTally(self.findings)
         self.started_at = time.time()
         self.failed = threading.Event()
@@ -236,6 +237,8 @@ class EngineHost(Questions):
         self._checkpoint_seconds = time.monotonic() - start
         self._checkpoint_at = time.time()
         self.journal.trim(forgotten)
+        if self.after_save is not None:
+            self.after_save()
 
     # ---- events in -----------------------------------------------------------------------------
 

@@ -143,6 +143,7 @@ def run(settings: ServiceSettings) -> None:
     from trace_engine.service.app import create_app
     from trace_engine.service.host import EngineHost
     from trace_engine.service.settings import SettingsError
+    from trace_engine.service.settling import Settling
     from trace_engine.service.upkeep import Upkeep
     from trace_engine.store.audit import AuditLog
     from trace_engine.store.checkpoint import CheckpointError
@@ -173,11 +174,17 @@ def run(settings: ServiceSettings) -> None:
             settings.retention_years,
             deleted=host.tally.recount,
         )
+        settled = host.after_save = Settling()
+        said = say(f"已启动：{url}（状态页 {url}/）", f"listening on {url} (status at {url}/)")
+
+        def ready() -> None:
+            settled()
+            click.echo(said)
+
         try:
             host.start()
             upkeep.start()
-            said = say(f"已启动：{url}（状态页 {url}/）", f"listening on {url} (status at {url}/)")
-            server.run(create_app(host, settings), settings, bound, lambda: click.echo(said))
+            server.run(create_app(host, settings), settings, bound, ready)
         finally:
             upkeep.close()
             host.close(settings.close_seconds)
