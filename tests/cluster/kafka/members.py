@@ -54,7 +54,7 @@ class Member:
     def said(self, message: str) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line["message"].startswith(message)]
 
-    def wait_for(self, message: str, seconds: float = 180) -> None:
+    def wait_for(self, message: str, seconds: float = 60) -> None:
         wait_until(lambda: bool(self.said(message)), seconds, self)
 
     def signal(self, number: signal.Signals) -> None:
@@ -86,7 +86,7 @@ def wait_until(true: Any, seconds: float, member: Member | None = None) -> None:
 
 
 def wait_committed(
-    broker: Broker, topic: str, ends: dict[int, int], member: Member, seconds: float = 180
+    broker: Broker, topic: str, ends: dict[int, int], member: Member, seconds: float = 60
 ) -> None:
     """Wait until the group has committed all of ``topic``: partition -> next offset."""
     wait_until(

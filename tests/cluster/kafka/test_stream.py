@@ -195,7 +195,7 @@ def test_partitions_move_with_their_state(
     second.signal(signal.SIGSTOP)  # asleep in the middle: its partition goes, its lock stays
     wait_until(
         lambda: any(line.get("phase") == "waiting for the lock" for line in first.lines()),
-        180,
+        60,
         first,
     )
     second.signal(signal.SIGCONT)
