@@ -4,20 +4,22 @@ numba's own cache has three faults for us: it does not notice an edited callee i
 makes a package unimportable where nothing is writable, and it lives beside the sources. Here the
 cache folder of a module's kernels is named by a hash of its source and of every source it takes
 kernels or constants from: any edit of those means a new folder, and no other module compiles anew.
-Where no folder can be written, kernels compile in memory, with one warning.
+What becomes of the files is told in :mod:`trace_engine.core.kernel_cache`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
-import tempfile
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from trace_engine.core.kernel_cache import cache_folder, keep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,10 +68,11 @@ def _imported(module: str) -> set[str]:
 
 @lru_cache(maxsize=256)
 def source_hash(module: str, file: str | None = None) -> str:
-    """Return 16 hex digits naming the sources that the kernels of ``module`` can depend on.
+    """Return 16 hex digits naming what the machine code of ``module``'s kernels can depend on.
 
-    Those are its own and, through imports, those of other modules with kernels or constants. Of a
-    module outside the package (a plug-in), its ``file`` and all of the package's count.
+    That is the version of numba, the module's own source and, through imports, those of other
+    modules with kernels or constants. Of a module outside the package (a plug-in), its ``file`` and
+    all of the package's count.
     """
     sources = _sources()
     needed: set[str] = set()
@@ -78,7 +81,7 @@ def source_hash(module: str, file: str | None = None) -> str:
         name = waiting.pop()
         needed.add(name)
         waiting |= _imported(name) - needed
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(version("numba").encode())
     if module not in sources and file is not None and Path(file).is_file():
         digest.update(Path(file).read_bytes())
     for name in sorted(needed):
@@ -87,81 +90,10 @@ def source_hash(module: str, file: str | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
-def cache_folder() -> str | None:
-    """Return the folder for compiled kernels, or None if none can be written."""
-    chosen = os.environ.get("TRACE_ENGINE_CACHE_DIR")
-    if chosen:
-        base = Path(chosen)
-    else:
-        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        base = Path(cache) / "trace_engine"
-    folder = base / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
-        warnings.warn(
-            "no writable folder for compiled kernels: they are compiled again in each process; "
-            "set TRACE_ENGINE_CACHE_DIR to a writable folder",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    return str(folder)
-
-
 def is_warm() -> bool:
     """Return whether compiled kernels of these sources are already on disk."""
     folder = cache_folder()
-    if folder is None:
-        return False
-    return any((Path(folder) / source_hash(_HEAVIEST)).glob("*.nbi"))
-
-
-def _use_folder(dispatcher: Any, folder: str) -> bool:
-    """Point one dispatcher's cache at ``folder``; False if this numba does it differently."""
-    try:
-        from numba.core.caching import FunctionCache, _CacheLocator
-
-        class Locator(_CacheLocator):  # type: ignore[misc]
-            def __init__(self, py_func: Any, py_file: Any) -> None:
-                self._name = f"{py_func.__module__}.{py_func.__qualname__}"
-                self._stamp = source_hash(py_func.__module__, py_file)
-
-            def get_cache_path(self) -> str:
-                return str(Path(folder) / self._stamp)
-
-            def get_source_stamp(self) -> Any:
-                return self._stamp
-
-            def get_disambiguator(self) -> str:
-                return hashlib.sha256(self._name.encode()).hexdigest()[:10]
-
-            @classmethod
-            def from_function(cls, py_func: Any, py_file: Any) -> Any:
-                return cls(py_func, py_file)
-
-        class Cache(FunctionCache):  # type: ignore[misc]
-            class _impl_class(FunctionCache._impl_class):  # type: ignore[misc]
-                _locator_classes = [Locator]
-
-        dispatcher._cache = Cache(dispatcher.py_func)
-    except (ImportError, AttributeError, TypeError, RuntimeError):
-        return False
-    return True
-
-
-@lru_cache(maxsize=1)
-def _warn_uncached() -> None:
-    """Say once that this version of numba keeps its cache in another way."""
-    warnings.warn(
-        "this version of numba does not let compiled kernels be kept: they are compiled again in "
-        "each process",
-        RuntimeWarning,
-        stacklevel=3,
-    )
+    return folder is not None and any((folder / source_hash(_HEAVIEST)).glob("*.nbi"))
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -189,9 +121,7 @@ def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     import numba
 
     dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    folder = cache_folder()
-    if folder is not None and not _use_folder(dispatcher, folder):
-        _warn_uncached()
+    keep(dispatcher, source_hash(function.__module__, inspect.getfile(function)))
     return dispatcher  # type: ignore[no-any-return]
 
 

@@ -64,18 +64,19 @@ def _memory() -> Check:
 
 
 def _kernels() -> Check:
-    from trace_engine.core.kernel import cache_folder, is_warm
+    from trace_engine.core.kernel import is_warm
+    from trace_engine.core.kernel_cache import cache_folder, is_writable
 
     name = say("计算内核", "kernels")
-    folder = cache_folder()
-    if folder is None:
+    if is_warm():
+        folder = cache_folder()
+        return Check(True, name, say(f"已编译：{folder}", f"compiled: {folder}"))
+    if not is_writable():
         text = say(
             "没有可写的缓存文件夹，每次运行都要编译（设置 TRACE_ENGINE_CACHE_DIR）",
             "no writable cache folder: compiled in every run (set TRACE_ENGINE_CACHE_DIR)",
         )
         return Check(None, name, text)
-    if is_warm():
-        return Check(True, name, say(f"已编译：{folder}", f"compiled: {folder}"))
     text = say("未编译，首次运行会等待（trace-engine warmup）", "not compiled yet: run warmup")
     return Check(None, name, text)
 

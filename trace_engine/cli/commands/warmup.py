@@ -20,12 +20,13 @@ from trace_engine.cli.bilingual import Text, command, common, say
 @common
 def warmup(lang: str | None, debug: bool) -> int:  # noqa: ARG001
     """Score a small synthetic market and throw the result away."""
-    from trace_engine.core.kernel import cache_folder
+    from trace_engine.core.kernel import is_warm
+    from trace_engine.core.kernel_cache import cache_folder
     from trace_engine.warmup import compile_kernels
 
     start = time.monotonic()
     compile_kernels()
-    where = cache_folder() or say("仅内存", "memory only")
+    where = cache_folder() if is_warm() else say("仅内存", "memory only")
     seconds = time.monotonic() - start
     click.echo(
         say(f"内核已编译（{seconds:.1f} 秒）：{where}", f"kernels ready ({seconds:.1f} s): {where}")
