@@ -26,6 +26,7 @@ _logger = logging.getLogger(__name__)
 IDLE_SECONDS = 0.5  # how long the loop waits for a record before it looks at the clock
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # s between tries to hand findings on
 SAVE_PAUSE = 30.0  # s between tries to save the state
+ROOM_PAUSE = 5.0  # s between tries to write to a full disk
 
 
 class Source(Protocol):
@@ -93,7 +94,7 @@ class ShardLoop:
         self.saved_rows = shard.rows
         self.saved_at = time.monotonic()
         self.started = threading.Event()  # :meth:`run` has asked for records
-        self.problem: str | None = None  # why findings cannot be handed on at the moment
+        self.problem: str | None = None  # why nothing goes on at the moment
         self.save_problem: str | None = None  # why the state could not be saved the last time
         self._save_again = 0.0
         self._stop = threading.Event()
@@ -138,6 +139,7 @@ class ShardLoop:
             encoded = self.decode(record)
             late = shard.late_rows(encoded.batch)
             closed = shard.take(encoded, record.received_at)
+        self.problem = None
         rejects = engine.reject_table
         if closed is not None or rejects.num_rows:
             self._hand_on(record.offset, closed, rejects)
@@ -162,6 +164,17 @@ class ShardLoop:
                 if self._stop.wait(pause):
                     raise
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    def wait_for_room(self, error: OSError) -> None:
+        """Wait before a write is tried again that found the disk full in the middle of a day.
+
+        The engine cannot go back to before that day. Raises ``error`` when the loop shall end.
+        """
+        if self.problem is None:
+            _logger.error("%s; waiting for room", error)
+        self.problem = "the disk is full"
+        if self._stop.wait(ROOM_PAUSE):
+            raise error
 
     # ---- state ---------------------------------------------------------------------------------
 

@@ -104,6 +104,7 @@ class EngineHost(Questions):
             after=after,
             pace=Pace(settings.checkpoint_seconds, settings.checkpoint_rows),
         )
+        stores.wait_for_room(self.loop.wait_for_room)
         self.journal.taken(after)
         self._replay_to = self.journal.last_offset
         self._listeners: list[Callable[[list[int]], None]] = []

@@ -26,6 +26,7 @@ from trace_engine.store.chunkfile import (
     write_ipc,
 )
 from trace_engine.store.maps import Maps, map_file
+from trace_engine.store.room import NoRoom, with_room
 
 Int64 = npt.NDArray[np.int64]
 
@@ -111,13 +112,16 @@ class FolderChunk:
                 strings, string_rows = taken(strings, string_rows), None
             else:
                 numbers["string_row"] = pa.array(string_rows)
-        for name, table in zip(
-            chunk_names(number),
-            (pa.table(numbers), strings.select(STRING_COLUMNS).combine_chunks()),
-            strict=True,
-        ):
-            (folder / name).unlink(missing_ok=True)  # it may have other names
-            write_ipc(folder / name, table, sync=sync)
+        tables = (pa.table(numbers), strings.select(STRING_COLUMNS).combine_chunks())
+        paths = [folder / name for name in chunk_names(number)]
+        try:
+            for path, table in zip(paths, tables, strict=True):
+                path.unlink(missing_ok=True)  # it may have other names
+                write_ipc(path, table, sync=sync)
+        except OSError:
+            for path in paths:  # half a file takes room that others need
+                path.unlink(missing_ok=True)
+            raise
         written = cls(folder, number, rows, maps)
         written.on_disk = sync
         return written
@@ -231,19 +235,23 @@ class FolderLog(EventLog):
         super().__init__()
         self.folder = Path(folder)
         self.lasting = lasting
+        self.no_room: NoRoom | None = None  # asked where the disk is full
         self.maps = Maps()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _keep(self, columns: dict[str, npt.NDArray[Any]], batch: EventBatch) -> Chunk:
-        return FolderChunk.write(
-            self.folder,
-            len(self.chunks),
-            columns,
-            batch.strings,
-            batch.string_rows,
-            self.maps,
-            sync=self.lasting,
-        )
+        def write() -> Chunk:
+            return FolderChunk.write(
+                self.folder,
+                len(self.chunks),
+                columns,
+                batch.strings,
+                batch.string_rows,
+                self.maps,
+                sync=self.lasting,
+            )
+
+        return with_room(write, self.no_room)
 
     def settle(self) -> None:
         """Write chunks that are in memory (those of a merged engine) to the folder."""
