@@ -129,7 +129,7 @@ class _Engine(Collector):
         yield _gauge("ready", "1 if requests are answered", float(status.ready))
         yield _gauge("replaying", "1 while the journal is replayed", float(status.replaying))
         stalled = float(status.problem is not None)
-        yield _gauge("stalled", "1 while findings cannot be stored; tried again", stalled)
+        yield _gauge("stalled", "1 while findings or state cannot be written; tried again", stalled)
         yield _gauge(
             "failed", "1 if the engine stopped by an error", float(status.error is not None)
         )

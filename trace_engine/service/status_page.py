@@ -32,7 +32,10 @@ State = Literal["ready", "replaying", "stalled", "stopping", "failed"]
 STATES = {
     "ready": ("运行正常", "Running"),
     "replaying": ("正在回放日志，尚不可用", "Replaying the journal, not ready yet"),
-    "stalled": ("线索暂时无法存入数据库，正在重试", "Findings cannot be stored now; trying again"),
+    "stalled": (
+        "线索或状态暂时无法写入（数据库或磁盘），正在重试",
+        "Findings or state cannot be written now (database or disk); trying again",
+    ),
     "stopping": ("未就绪", "Not ready"),
     "failed": ("引擎因错误停止，请查看日志", "The engine stopped by an error; see the log"),
     "gone": ("无法连接服务", "The service cannot be reached"),

@@ -31,6 +31,7 @@ SPACE_CHECK_SECONDS = 600.0
 BATCH_STEP = 500
 BATCH_CHECK_SECONDS = 3600.0
 AFTER_TROUBLE_SECONDS = 5.0
+TELL_SECONDS = 60.0  # between notes on the same trouble
 ROW_OVERHEAD_BYTES = 2 * PAGE_BYTES  # pages of the trees that a transaction touches besides
 
 
@@ -44,6 +45,7 @@ class Checkpointer:
         self._copied_at = time.monotonic()
         self._long = False
         self._tried_at = 0.0
+        self._told_at = -TELL_SECONDS
         self._wanted = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="journal-checkpoint", daemon=True)
@@ -76,7 +78,10 @@ class Checkpointer:
         try:
             busy, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
-            _log.warning("journal: the WAL could not be copied into the file: %s", error)
+            now = time.monotonic()
+            if now >= self._told_at + TELL_SECONDS:
+                self._told_at = now
+                _log.warning("journal: the WAL could not be copied into the file: %s", error)
             return False
         if pages * PAGE_BYTES >= LONG_WAL_BYTES:
             self._long = True
