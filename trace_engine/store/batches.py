@@ -45,7 +45,7 @@ def find_batch(journal: Journal, batch_id: str) -> KnownBatch | None:
             ).fetchone()
     except sqlite3.Error as error:
         raise JournalError(f"{journal.path}: cannot be read: {error}") from error
-    if record is None:
+    if record is None or offset < journal.first_offset:  # forgotten, and perhaps not yet deleted
         return KnownBatch(offset, seen_at, kept=False)
     rows, payload = record
     return KnownBatch(offset, seen_at, kept=True, rows=rows, last_day=last_day(payload))
