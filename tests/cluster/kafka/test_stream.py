@@ -176,6 +176,12 @@ def caught_up(member: Member) -> bool:
     return told["lag"] == 0 and told["committed"] == told["offset"] and told["commands"] > 0
 
 
+def in_hand(member: Member) -> int:
+    """Return how many messages the member has taken and not committed."""
+    last = member.said("progress")[-1]
+    return int((last["offset"] or 0) - (last["committed"] or 0))
+
+
 def test_partitions_move_with_their_state(
     broker: Broker, short_market: Market, members: ExitStack, tmp_path: Path
 ) -> None:
@@ -185,13 +191,19 @@ def test_partitions_move_with_their_state(
     first = start(members, broker, "moved", tmp_path, short_market.registry, "first")
     halves = {n: sum(p == n for _, p in messages[:700]) for n in (0, 1)}
     wait_committed(broker, "moved", halves, first)
-    second = start(members, broker, "moved", tmp_path, short_market.registry, "second")
+    # It saves when it must, and so is not in a transaction when it falls asleep: this broker would
+    # hold back the offsets of others, and may set them back later (docs/kafka.md).
+    second = start(
+        members, broker, "moved", tmp_path, short_market.registry, "second",
+        "--checkpoint-seconds", "3600",
+    )  # fmt: skip
     second.wait_for("partition running")
     assert first.said("partitions revoked")
     taken = second.said("partition running")[0]
     assert taken["offset"] == halves[taken["partition"]], "read again what another had taken"
 
     broker.write("moved", messages[700:1400])
+    wait_until(lambda: second.said("progress") and in_hand(second) > 0, 60, second)
     second.signal(signal.SIGSTOP)  # asleep in the middle: its partition goes, its lock stays
     wait_until(
         lambda: any(line.get("phase") == "waiting for the lock" for line in first.lines()),
@@ -203,8 +215,8 @@ def test_partitions_move_with_their_state(
     broker.write("moved", messages[1400:])
     close_all(broker, "moved", 2)
     ends = {n: sum(p == n for _, p in messages) + 1 for n in (0, 1)}
+    assert second.stop() == 0  # what it was given anew goes back to the first
     wait_committed(broker, "moved", ends, first)
-    assert second.stop() == 0
     assert first.stop() == 0
     parts = [[r for r in short_market.rows if short_market.partition(r, 2) == n] for n in (0, 1)]
     same(
