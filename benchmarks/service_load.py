@@ -54,6 +54,7 @@ START_SECONDS = 180.0
 AIMS = {"arrow": 100_000.0, "ndjson": 30_000.0}
 AIM_REQUEST_MS = 25.0
 AIM_CODE_MS = 10.0
+EVENT_BYTES = 250  # on the disk: log of events, checkpoints, journal
 LOOK_UPS = 20.0  # of codes a second, beside requests
 ASKED = 3000  # look-ups one after the other
 SMALL = 500  # events of a request whose time is measured
@@ -362,6 +363,12 @@ class Load:
         return took
 
 
+def needed_bytes(codes: int, seconds: float) -> float:
+    """Return what the service may write, were it to take events at twice the aimed rates."""
+    events = 2 * codes + 2 * seconds * sum(AIMS.values())
+    return EVENT_BYTES * events + 2e9
+
+
 def main() -> int:
     """Measure, print, and return 0 if every aim was met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -382,6 +389,10 @@ def main() -> int:
     codes = (
         options.codes if options.codes is not None else (20_000_000 if options.full else 1_000_000)
     )
+    needed = needed_bytes(codes, seconds)
+    if shutil.disk_usage(options.folder or tempfile.gettempdir()).free < needed:
+        print(f"needs {needed / 1e9:.0f} GB on the disk: name another with --folder")
+        return 2
     report = Report()
     service = Service(options.waiting_rows, options.close_after_days, options.folder)
     try:
