@@ -228,6 +228,24 @@ def test_wrong_certificate_is_one_line(pem: Path, tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
+def test_files_of_tls_that_are_not_there_are_named(pem: Path, tmp_path: Path) -> None:
+    whole = {"tls_certificate": pem / "cert.pem", "tls_key": pem / "key.pem"}
+    missing = tmp_path / "nowhere.pem"
+    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        with pytest.raises(SettingsError, match=f"^{name}: .*nowhere.pem: No such file"):
+            settings(**{**whole, name: missing}).tls_context()
+
+
+def test_an_encrypted_key_is_refused_and_asks_nobody(pem: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked.pem"
+    change = ["openssl", "pkey", "-aes128", "-passout", "pass:secret"]
+    subprocess.run(
+        [*change, "-in", pem / "key.pem", "-out", locked], check=True, capture_output=True
+    )
+    with pytest.raises(SettingsError, match=r"^tls_key: is encrypted"):
+        settings(tls_certificate=pem / "cert.pem", tls_key=locked).tls_context()
+
+
 # ---- address and systemd ------------------------------------------------------------------------
 
 

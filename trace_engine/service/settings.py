@@ -177,19 +177,34 @@ class ServiceSettings(BaseSettings):
         return self.database or f"sqlite:///{self.data.resolve() / 'trace-engine.sqlite3'}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return the context to listen with; None without TLS. At least TLS 1.2."""
+        """Return the context to listen with; None without TLS. At least TLS 1.2.
+
+        Raises :class:`SettingsError` for a file that cannot be read or is not what it should be.
+        """
         if self.tls_certificate is None or self.tls_key is None:
             return None
+        for name in ("tls_certificate", "tls_key", "tls_client_ca"):  # ssl would not say which one
+            path: Path | None = getattr(self, name)
+            try:
+                if path is not None:
+                    path.read_bytes()
+            except OSError as error:
+                raise SettingsError(f"{name}: {path}: {error.strerror}") from error
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(self.tls_certificate, self.tls_key)
+            context.load_cert_chain(self.tls_certificate, self.tls_key, _no_passphrase)
             if self.tls_client_ca is not None:
                 context.load_verify_locations(self.tls_client_ca)
                 context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             raise SettingsError(f"TLS: {error.reason or error}") from error
         return context
+
+
+def _no_passphrase() -> str:
+    """Refuse a key that is encrypted: nobody is there whom ``ssl`` could ask."""
+    raise SettingsError("tls_key: is encrypted; give one without a passphrase, readable only here")
 
 
 def load(config: Path | None = None, **given: Any) -> ServiceSettings:
