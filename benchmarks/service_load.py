@@ -54,7 +54,7 @@ START_SECONDS = 180.0
 AIMS = {"arrow": 100_000.0, "ndjson": 30_000.0}
 AIM_REQUEST_MS = 25.0
 AIM_CODE_MS = 10.0
-EVENT_BYTES = 250  # on the disk: log of events, checkpoints, journal
+EVENT_BYTES = 200  # on the disk: log of events, checkpoints, journal
 LOOK_UPS = 20.0  # of codes a second, beside requests
 ASKED = 3000  # look-ups one after the other
 SMALL = 500  # events of a request whose time is measured
@@ -363,9 +363,9 @@ class Load:
         return took
 
 
-def needed_bytes(codes: int, seconds: float) -> float:
-    """Return what the service may write, were it to take events at twice the aimed rates."""
-    events = 2 * codes + 2 * seconds * sum(AIMS.values())
+def needed_bytes(codes: int, seconds: float, forms: list[str]) -> float:
+    """Return what the service may write, were it to take events at three times the aimed rates."""
+    events = 2 * codes + 3 * seconds * sum(AIMS[form] for form in forms)
     return EVENT_BYTES * events + 2e9
 
 
@@ -389,7 +389,8 @@ def main() -> int:
     codes = (
         options.codes if options.codes is not None else (20_000_000 if options.full else 1_000_000)
     )
-    needed = needed_bytes(codes, seconds)
+    forms = [options.only] if options.only else ["arrow", "ndjson"]
+    needed = needed_bytes(codes, seconds, forms)
     if shutil.disk_usage(options.folder or tempfile.gettempdir()).free < needed:
         print(f"needs {needed / 1e9:.0f} GB on the disk: name another with --folder")
         return 2
@@ -406,7 +407,6 @@ def main() -> int:
         if codes:
             load.fill(codes)
             load.codes(LookUps(service.port, many, codes, timed))
-        forms = [options.only] if options.only else ["arrow", "ndjson"]
         for form in forms:
             load.sustained(form, seconds)
         for form in forms:

@@ -78,3 +78,26 @@ def test_damaged_files_are_written_anew(tmp_path: Path, kind: str, left: bytes |
         path.write_bytes(path.read_bytes()[:-7] if left is None else left)
     assert run(tmp_path, cache) == [[42, 3.0], 0, [], True]
     assert run(tmp_path, cache) == [[42, 3.0], 2, [], True]
+
+
+def test_machine_code_with_a_few_wrong_bytes_is_not_run(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(tmp_path, cache)
+    for path in cache.rglob("*.nbc"):
+        code = bytearray(path.read_bytes())
+        start = code.index(b"\x7fELF") + 64
+        code[start : start + 600] = bytes(600)
+        path.write_bytes(code)
+    assert run(tmp_path, cache) == [[42, 3.0], 0, [], True]
+
+
+def test_an_index_names_no_code_of_another_signature(tmp_path: Path) -> None:
+    """After a damaged index and a disk that fills up while the next kernel is written."""
+    cache = tmp_path / "cache"
+    run(tmp_path, cache)
+    for path in cache.rglob("*.nbi"):
+        path.write_bytes(b"")
+    answers, hits, told, _ = run(tmp_path, cache, full=True)
+    assert (answers, hits, len(told)) == ([42, 3.0], 0, 1)
+    assert run(tmp_path, cache) == [[42, 3.0], 0, [], True]
+    assert run(tmp_path, cache) == [[42, 3.0], 2, [], True]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.service.fakes import FakeKeys, client
 from tests.service.test_host import (
     by_id,
     events,
@@ -22,8 +25,13 @@ from tests.service.test_host import (
     stored,
 )
 from trace_engine.cluster import loop as loops
+from trace_engine.events.batch import Vocabulary
+from trace_engine.events.encode import Encoder
+from trace_engine.events.raw import RawBatch
 from trace_engine.scoring import Result
+from trace_engine.service.app import create_app
 from trace_engine.store import archive, eventlog
+from trace_engine.store.eventlog import FolderLog
 
 __all__ = ["events", "expected", "market"]  # fixtures
 
@@ -94,9 +102,34 @@ def test_stopped_while_it_waits_it_begins_where_it_was(
         assert time.monotonic() < end
         time.sleep(0.005)
     assert (host.status().problem, host.status().error) == ("the disk is full", None)
+    seller = events["from_id"].drop_null()[0].as_py()
+    app = create_app(
+        host, host.settings, keys=FakeKeys(), audit=lambda _: None,
+        routes=("sellers", "graph"),
+    )  # fmt: skip
+    with client(app) as asking, ThreadPoolExecutor(60) as callers:
+        # More than there are threads to answer with: none of them may be kept.
+        asked = ["/v1/sellers", f"/v1/graph?enterprise={seller}"] * 30
+        answers = [call.result(20) for call in [callers.submit(asking.get, to) for to in asked]]
+        assert {answer.status_code for answer in answers} == {503}
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+        assert asking.get("/readyz").status_code == 200
+        assert asking.get("/v1/status").json()["state"] == "stalled"
     host.close(timeout=0.5)
     disk.full = False
     host = open_host(tmp_path, market)
     finished(host, last)
     assert stored(host).equals(by_id(expected.findings))
     host.close()
+
+
+def test_half_a_chunk_takes_no_room(tmp_path: Path, events: pa.Table, disk: Disk) -> None:
+    disk.full = True
+    encoded = Encoder(Vocabulary()).encode(
+        RawBatch(events.combine_chunks().to_batches()[0], "events", 1)
+    )
+    log = FolderLog(tmp_path / "log", lasting=True)
+    with pytest.raises(OSError, match="No space left"):
+        log.append(encoded.batch, np.full(len(encoded.batch), -1))
+    assert disk.refused["chunk"] == 1
+    assert list((tmp_path / "log").iterdir()) == []

@@ -139,7 +139,6 @@ class ShardLoop:
             encoded = self.decode(record)
             late = shard.late_rows(encoded.batch)
             closed = shard.take(encoded, record.received_at)
-        self.problem = None
         rejects = engine.reject_table
         if closed is not None or rejects.num_rows:
             self._hand_on(record.offset, closed, rejects)
@@ -166,15 +165,21 @@ class ShardLoop:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def wait_for_room(self, error: OSError) -> None:
-        """Wait before a write is tried again that found the disk full in the middle of a day.
+        """Pause after a write in the middle of a day that ended with ``error``, a full disk.
 
-        The engine cannot go back to before that day. Raises ``error`` when the loop shall end.
+        The engine cannot go back to before that day, so the write is tried again. Raises ``error``
+        when the loop shall end.
         """
         if self.problem is None:
             _logger.error("%s; waiting for room", error)
         self.problem = "the disk is full"
         if self._stop.wait(ROOM_PAUSE):
             raise error
+
+    def found_room(self) -> None:
+        """Hear that the write succeeded."""
+        self.problem = None
+        _logger.warning("there is room again; going on")
 
     # ---- state ---------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """``@kernel``: numba compilation with a cache that cannot lie and cannot stop an import.
 
-numba's own cache has three faults for us: it does not notice an edited callee in another module, it
+numba's own cache has faults for us: it does not notice an edited callee in another module, it
 makes a package unimportable where nothing is writable, and it lives beside the sources. Here the
 cache folder of a module's kernels is named by a hash of its source and of every source it takes
 kernels or constants from: any edit of those means a new folder, and no other module compiles anew.
@@ -93,7 +93,7 @@ def source_hash(module: str, file: str | None = None) -> str:
 def is_warm() -> bool:
     """Return whether compiled kernels of these sources are already on disk."""
     folder = cache_folder()
-    return folder is not None and any((folder / source_hash(_HEAVIEST)).glob("*.nbi"))
+    return folder is not None and any((folder / source_hash(_HEAVIEST)).glob("*.nbc"))
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -32,6 +32,7 @@ from trace_engine.registry import Registry
 from trace_engine.service.handover import HandedOver, Handover, Outcomes, Taken
 from trace_engine.service.questions import EPOCH, Questions, date_of
 from trace_engine.service.stores import Stores
+from trace_engine.service.turns import Room
 from trace_engine.store.checkpoint import read_vocabulary
 from trace_engine.store.checkpoints import Checkpoint
 from trace_engine.store.finding_tally import FindingTally
@@ -104,7 +105,7 @@ class EngineHost(Questions):
             after=after,
             pace=Pace(settings.checkpoint_seconds, settings.checkpoint_rows),
         )
-        stores.wait_for_room(self.loop.wait_for_room)
+        stores.wait_for_room(Room(self.loop, self.turns))
         self.journal.taken(after)
         self._replay_to = self.journal.last_offset
         self._listeners: list[Callable[[list[int]], None]] = []
@@ -200,7 +201,10 @@ class EngineHost(Questions):
             self.loop.run()
         except BaseException as error:
             self.error = f"the engine stopped: {type(error).__name__}"
-            _logger.critical("the engine stopped", exc_info=True)
+            if isinstance(error, OSError) and self._stop.is_set():
+                _logger.warning("stopped while it waited; the next start goes on from the journal")
+            else:
+                _logger.critical("the engine stopped", exc_info=True)
             self.failed.set()
             self._outcomes.fail()
             if not isinstance(error, Exception):

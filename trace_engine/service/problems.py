@@ -19,8 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from trace_engine.service.turns import StandsStill
+
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "/problems/"
+STILL_SECONDS = 30.0  # until a caller shall ask again whom a full disk sent away
 MOST_ERRORS = 50  # of one request told back; more says nothing new
 
 
@@ -227,10 +230,22 @@ def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem document."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(StandsStill, _still)
 
 
 def _request_id(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", ""))
+
+
+async def _still(request: Request, _error: Exception) -> Response:
+    told = Problem(
+        503,
+        "unavailable",
+        detail="the engine waits for room on a full disk and cannot be asked meanwhile",
+        detail_zh="磁盘已满，引擎正在等待空间，暂时无法查询",
+        retry_after=STILL_SECONDS,
+    )
+    return response(told, _request_id(request))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -27,7 +27,7 @@ from trace_engine.service.code_path import CodeReader
 from trace_engine.service.inspected import InspectedRegistry
 from trace_engine.service.neighbourhood import neighbourhood
 from trace_engine.service.stores import Stores
-from trace_engine.service.turns import Turns
+from trace_engine.service.turns import StandsStill, Turns
 from trace_engine.store.findings_table import FindingFilters
 
 _logger = logging.getLogger(__name__)
@@ -170,6 +170,8 @@ class Questions:
                     continue  # nobody has asked yet, or nothing changed
                 self.refresh_ranking()
                 made_of = now
+            except StandsStill:
+                continue  # its cause was told
             except Exception:  # the database may be away for a while
                 _logger.exception("the ranking could not be renewed")
 

@@ -204,7 +204,9 @@ class ServiceSettings(BaseSettings):
 
 def _no_passphrase() -> str:
     """Refuse a key that is encrypted: nobody is there whom ``ssl`` could ask."""
-    raise SettingsError("tls_key: is encrypted; give one without a passphrase, readable only here")
+    raise SettingsError(
+        "tls_key: is encrypted; give one without a passphrase that only the user of the service can read"
+    )
 
 
 def load(config: Path | None = None, **given: Any) -> ServiceSettings:

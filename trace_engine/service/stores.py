@@ -23,7 +23,7 @@ from trace_engine.store.migrate import StoreError
 from trace_engine.store.outcomes import OutcomeStore
 from trace_engine.store.place import note_place, place_of
 from trace_engine.store.rejects import RejectStore
-from trace_engine.store.room import NoRoom
+from trace_engine.store.room import WaitsForRoom
 from trace_engine.store.syncing import fsync_path
 
 if TYPE_CHECKING:
@@ -161,11 +161,11 @@ class Stores:
         forget, self._forget = self._forget, offset
         return forget
 
-    def wait_for_room(self, no_room: NoRoom) -> None:
-        """Have ``no_room`` called where the engine finds the disk full while it judges a day."""
-        self.log.no_room = no_room
+    def wait_for_room(self, waits: WaitsForRoom) -> None:
+        """Have ``waits`` asked where the engine finds the disk full while it judges a day."""
+        self.log.waits_for_room = waits
         if isinstance(self.archive.units, FolderUnits):
-            self.archive.units.no_room = no_room
+            self.archive.units.waits_for_room = waits
 
     def _key_mark(self) -> str:
         """Return what tells one key of pseudonyms from another, and nothing else of it."""

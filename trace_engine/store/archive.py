@@ -20,7 +20,7 @@ import numpy.typing as npt
 from trace_engine.core.archive import UNIT, Archive, MemoryUnits, Units
 from trace_engine.core.records import Records
 from trace_engine.store.arrays import DamagedError
-from trace_engine.store.room import NoRoom, with_room
+from trace_engine.store.room import WaitsForRoom, with_room
 from trace_engine.store.syncing import fsync_path
 
 Int64 = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class FolderUnits:
         self._lines = os.open(self.folder / LINES, flags, 0o600)
         self._keys = os.open(self.folder / KEYS, flags, 0o600)
         self._used = 0
-        self.no_room: NoRoom | None = None  # asked where the disk is full
+        self.waits_for_room: WaitsForRoom | None = None  # asked where the disk is full
         self.checks = (0, 0)  # CRC-32 of the used parts of both files
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class FolderUnits:
             _write(self._lines, lines, self._used * UNIT.itemsize)
             _write(self._keys, some, self._used * _KEY)
 
-        with_room(write, self.no_room)
+        with_room(write, self.waits_for_room)
         self.checks = (zlib.crc32(lines, self.checks[0]), zlib.crc32(some, self.checks[1]))
         self._used += len(units)
 

@@ -26,7 +26,7 @@ from trace_engine.store.chunkfile import (
     write_ipc,
 )
 from trace_engine.store.maps import Maps, map_file
-from trace_engine.store.room import NoRoom, with_room
+from trace_engine.store.room import WaitsForRoom, with_room
 
 Int64 = npt.NDArray[np.int64]
 
@@ -235,7 +235,7 @@ class FolderLog(EventLog):
         super().__init__()
         self.folder = Path(folder)
         self.lasting = lasting
-        self.no_room: NoRoom | None = None  # asked where the disk is full
+        self.waits_for_room: WaitsForRoom | None = None  # asked where the disk is full
         self.maps = Maps()
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -251,7 +251,7 @@ class FolderLog(EventLog):
                 sync=self.lasting,
             )
 
-        return with_room(write, self.no_room)
+        return with_room(write, self.waits_for_room)
 
     def settle(self) -> None:
         """Write chunks that are in memory (those of a merged engine) to the folder."""

@@ -45,7 +45,7 @@ class Checkpointer:
         self._copied_at = time.monotonic()
         self._long = False
         self._tried_at = 0.0
-        self._told_at = -TELL_SECONDS
+        self._told_at, self._told = 0.0, ""
         self._wanted = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="journal-checkpoint", daemon=True)
@@ -79,8 +79,8 @@ class Checkpointer:
             busy, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             now = time.monotonic()
-            if now >= self._told_at + TELL_SECONDS:
-                self._told_at = now
+            if str(error) != self._told or now >= self._told_at + TELL_SECONDS:
+                self._told_at, self._told = now, str(error)
                 _log.warning("journal: the WAL could not be copied into the file: %s", error)
             return False
         if pages * PAGE_BYTES >= LONG_WAL_BYTES:
