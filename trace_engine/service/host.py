@@ -206,6 +206,7 @@ class EngineHost(Questions):
             else:
                 _logger.critical("the engine stopped", exc_info=True)
             self.failed.set()
+            self.turns.go_on()  # whatever it waited for when it ended
             self._outcomes.fail()
             if not isinstance(error, Exception):
                 raise
